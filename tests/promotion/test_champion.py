@@ -28,6 +28,7 @@ from podium.promotion.champion import promote as promote_version
 from podium.promotion.git_tags import GitTags
 from podium.promotion.ledger import HEAD, Entry, digest
 from podium.registry import versions
+from podium.registry.loading import digests
 from podium.training.device import Kind
 from registered import NAME, Project
 from starting import free_port
@@ -172,6 +173,9 @@ def test_promote_of_a_model_trained_on_other_data_is_refused(project: Project) -
     (failed,) = refused.value.verdict.failed
     assert failed.name == "data"
     assert "version 3 was trained on other data (digest dddddddddddd) than what is prepared now" in failed.found
+    project.tracking.client.set_model_version_tag(NAME, "3", "data_digest", "e" * 64)  # its files say it as well
+    with pytest.raises(NotPromotedError, match=r"version 3 was trained on other data \(digest dddddddddddd\)"):
+        promote(project)
     assert promote(project, force="the same images, one class renamed").version.number == 3
 
 
@@ -326,6 +330,36 @@ def test_rollback_to_a_version_that_fails_its_check_moves_nothing(
         rollback(project.tracking, NAME, "too slow")
     assert champion(project) == 3
     assert len(ledger.read(client, NAME).entries) == 2
+
+
+def failing(project: Project, tmp_path: Path) -> int:
+    """A version that is as it was registered, and whose code fails when it predicts, as with another torch."""
+    client = project.tracking.client
+    folder = tmp_path / "failing"
+    shutil.copytree(client.get_model_version_download_uri(NAME, "1").removeprefix("file://"), folder)
+    code = folder / "served_model.py"
+    text = code.read_text(encoding="utf-8")
+    assert "        options = params or {}\n" in text
+    code.write_text(
+        text.replace("        options = params or {}\n", "        raise RuntimeError('no kernel')\n"), "utf-8"
+    )
+    known = versions.find(project.tracking, NAME, 1)
+    tags = known.tags | {versions.FILES: json.dumps(digests(folder))}
+    return int(client.create_model_version(NAME, folder.as_uri(), known.run_id, tags=tags).version)
+
+
+def test_version_that_fails_when_it_predicts_is_no_champion_and_stops_no_promotion(
+    project: Project, tmp_path: Path
+) -> None:
+    number = failing(project, tmp_path)
+    with pytest.raises(RefusedError, match="not predict the images that are stored in it: RuntimeError: no kernel"):
+        promote(project, number)
+    client = project.tracking.client
+    assert not any(versions.ACCESSES in key for key in client.get_registered_model(NAME).tags)
+    moves.move(client, ledger.read(client, NAME), Entry("promote", None, number, "arranged"))
+    with pytest.raises(RefusedError, match="champion .it can be loaded.: .* does not predict the images"):
+        promote(project, 3)
+    assert promote(project, 3, force="the champion fails").version.number == champion(project) == 3
 
 
 def test_promote_against_a_champion_that_does_not_load_is_refused(project: Project, tmp_path: Path) -> None:

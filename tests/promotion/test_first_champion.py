@@ -37,13 +37,14 @@ def registry(data: str = "digest of now", error: int | None = None) -> Tracking:
     client = SimpleNamespace(
         get_model_version=get_model_version,
         search_model_versions=lambda *_, **__: _Page(),
+        search_registered_models=lambda **_: _Page(),
         get_registered_model=lambda _: SimpleNamespace(aliases={}),
     )
     return cast(Tracking, SimpleNamespace(client=client))
 
 
 class _Page(list[Any]):
-    """Of no version."""
+    """Of no version and of no registered model."""
 
     token = None
 

@@ -241,6 +241,9 @@ def test_model_that_was_renamed_is_found_by_its_ledger(client: MlflowClient, sto
     with pytest.raises(InputError, match=r"nothing is registered as tiny: .*\. Registered here are renamed: if it is"):
         versions.find(opened, NAME, "champion")
     client.create_registered_model(NAME)  # a new one, of which the old one is not the ledger
+    client.set_registered_model_tag(NAME, "podium.sealed.x", "{}")
+    with pytest.raises(InputError, match=r"nothing is registered as tiny: .*\. Registered here are renamed: if it is"):
+        versions.find(opened, NAME, "champion")
     assert ledger.renamed_to(opened, NAME) == ""
 
 

@@ -215,6 +215,13 @@ def test_registering_says_which_changes_were_left_out(fresh: Project, capsys: py
     assert f"podium: {LARGE_SAID}. `podium reproduce` will not" in capsys.readouterr().err
 
 
+def test_tree_says_that_the_run_was_deleted(fresh: Project, version: versions.Version) -> None:
+    fresh.tracking.client.delete_run(version.run_id)
+    assert f"run {version.run_id}, status FINISHED, deleted" in "\n".join(
+        ancestry.tree(fresh.tracking, version).lines()
+    )
+
+
 def test_tags_reach_the_terminal_in_one_line_each(
     fresh: Project, version: versions.Version, capsys: pytest.CaptureFixture[str]
 ) -> None:

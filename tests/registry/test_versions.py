@@ -157,6 +157,7 @@ def test_load_leaves_the_process_wide_store_and_the_files_as_they_were(
         ("served_model.py", b"print('mine')", "served_model.py is changed"),
         ("MLmodel", None, "MLmodel is changed"),
         ("python_model.pkl", b"cos\nsystem\n", "python_model.pkl is not listed"),
+        ("manifest.json", b"{}", "manifest.json is not listed"),
     ],
 )
 def test_load_of_a_version_whose_files_changed_is_refused(

@@ -88,6 +88,14 @@ def test_note_of_mlflow_that_is_cut_says_so(data: ReportData) -> None:
     assert not mlflow_summary.note(page).endswith(mlflow_summary.MORE)
 
 
+def test_note_of_mlflow_takes_no_name_of_a_class_for_html(data: ReportData) -> None:
+    page = page_of(data)
+    odd = dataclasses.replace(page.summary.cards[0], answer="<img src=x>", lines=["a\n<b>line</b>"])
+    note = mlflow_summary.note(dataclasses.replace(page, summary=dataclasses.replace(page.summary, cards=[odd])))
+    assert "&lt;img src=x&gt;. a\\n&lt;b&gt;line&lt;/b&gt;" in note
+    assert "<" not in note
+
+
 def test_page_says_by_what_rule_it_was_chosen_and_what_was_given_up(data: ReportData) -> None:
     page = page_of(data)
     card = page.summary.cards[0]

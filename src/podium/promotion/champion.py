@@ -213,6 +213,7 @@ def _judge(
     ledger.check_model(tracking, version, book)  # one that was champion before must still be what it was
     verdict_files.check_place(tracking, version)
     challenger = (version.number, versions.load(tracking, version))
+    challenger[1].predict_stored()  # before anything is counted: it may fail
     _check_before_opening(images, metric, *challenger)
     notes, baseline = list[str](), _baseline(book, version.number)
     if baseline != book.champion:
@@ -238,7 +239,7 @@ def _judge(
                 challenger,
                 champion,
                 unreadable,
-                "; ".join(_foreign(version, data)),
+                "; ".join(_foreign(version, challenger[1], data)),
                 _served(tracking, version, rival) if rival == baseline else None,
                 keeps_promise=rival == baseline,
                 first=own,
@@ -271,7 +272,9 @@ def _loaded(
     try:
         version = versions.find(tracking, name, number)
         ledger.check_model(tracking, version, book)
-        return (version.number, versions.load(tracking, version)), "", list(_foreign(version, data))
+        model = versions.load(tracking, version)
+        model.predict_stored()
+        return (version.number, model), "", list(_foreign(version, model, data))
     except PodiumError as error:
         return None, str(error), []
 
@@ -300,10 +303,14 @@ def _baseline(book: Ledger, challenger: int) -> int | None:
     return book.champion if approved in (None, challenger) else approved
 
 
-def _foreign(side: Version, data: DatasetInfo) -> list[str]:
-    """A sentence where `side` was trained on other data than what is prepared."""
-    own = side.tags.get("data_digest", "unknown")
-    if own == data.digest:
+def _foreign(side: Version, model: LoadedModel, data: DatasetInfo) -> list[str]:
+    """A sentence where `side` was trained on other data than what is prepared, by its tag or by the files of `model`.
+
+    The registry and the ledger have digests of the files; the tag by itself can be changed.
+    """
+    known = side.tags.get("data_digest", "unknown"), model.data or data.digest
+    own = next((one for one in known if one != data.digest), None)
+    if own is None:
         return []
     return [
         f"version {side.number} was trained on other data (digest {own[:12]}) than what is prepared now"

@@ -36,7 +36,9 @@ def store(tracking: Tracking, version: Version, verdict: Verdict, sealed: Path, 
     `sealed` is the folder that was judged on, open already; `forced` the reason to move against the verdict.
     """
     text = json.dumps(verdict.to_dict(), indent=2, ensure_ascii=False) + "\n"
-    stem = f"{datetime.now(UTC).strftime('%Y%m%dT%H%M%SZ')}-{version.name}-{version.number}"
+    written = digest(text)
+    # With a digest: two processes may judge a version in one second, and each entry of the ledger names its own.
+    stem = f"{datetime.now(UTC).strftime('%Y%m%dT%H%M%SZ')}-{version.name}-{version.number}-{written[:8]}"
     with tempfile.TemporaryDirectory(prefix="podium-") as folder:
         files = Path(folder)
         (files / f"{stem}.json").write_text(text, encoding="utf-8")
@@ -45,7 +47,6 @@ def store(tracking: Tracking, version: Version, verdict: Verdict, sealed: Path, 
             draw_disagreements(files / picture, verdict.disagreements, images_again(sealed))
         (files / f"{stem}.md").write_text(verdict.markdown(picture), encoding="utf-8")
         tracking.client.log_artifacts(version.run_id, folder, "gate")
-    written = digest(text)
     tags = {
         "gate_decision": verdict.decision,
         "gate_reason": verdict.reason[:1000],

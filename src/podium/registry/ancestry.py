@@ -47,7 +47,7 @@ def tree(tracking: Tracking, version: Version) -> Node:
     run = _run(tracking, version.run_id)
     selection = Node("selection", _selection(tracking, tags), [_trial(tracking, tags), _study(tracking, tags)])
     made = {"device": tags.get("device", ""), "threads": tags.get("threads", ""), "seed": tags.get("seed", "")}
-    status = {"run": version.run_id, "status": run.info.status if run else "gone from MLflow"}
+    status = {"run": version.run_id, "status": _status(run)}
     facts = {
         "aliases": " ".join(version.aliases),
         "accuracy": tags.get("accuracy", ""),
@@ -105,6 +105,13 @@ def _run(tracking: Tracking, run_id: str) -> Run | None:
         return None
 
 
+def _status(run: Run | None) -> str:
+    """MLflow gives deleted runs too."""
+    if run is None:
+        return "gone from MLflow"
+    return f"{run.info.status}{', deleted' if run.info.lifecycle_stage == 'deleted' else ''}"
+
+
 def _selection(tracking: Tracking, tags: dict[str, str]) -> dict[str, str]:
     parent = _first(tracking, f"tags.`{STUDY_TAG}` = '{tags.get('study')}' and tags.`{KIND_TAG}` = 'search'")
     mean = parent.data.metrics.get("confirmed_mean") if parent else None
@@ -116,7 +123,7 @@ def _trial(tracking: Tracking, tags: dict[str, str]) -> Node:
     number = tags.get("trial", "?")
     where = f"tags.`{STUDY_TAG}` = '{tags.get('study')}' and tags.`{TRIAL_TAG}` = '{number}'"
     run = _first(tracking, f"{where} and tags.`{KIND_TAG}` = 'trial'")  # the retraining's run has the others too
-    facts = {"run": run.info.run_id, "status": run.info.status} if run else {"run": "gone from MLflow"}
+    facts = {"run": run.info.run_id, "status": _status(run)} if run else {"run": "gone from MLflow"}
     return Node(f"trial {number}", facts | (dict(sorted(run.data.params.items())) if run else {}))
 
 

@@ -154,7 +154,12 @@ def compare_digests(listed: dict[str, str], found: dict[str, str]) -> str:
 
 def file_digests(folder: Path) -> dict[str, str]:
     """SHA-256 of every file below `folder` but its manifest, by relative name, sorted."""
-    files = sorted(p for p in folder.rglob("*") if p.is_file() and p != folder / MANIFEST)
+    return {name: digest for name, digest in all_digests(folder).items() if name != MANIFEST}
+
+
+def all_digests(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file below `folder` by relative name, sorted."""
+    files = sorted(p for p in folder.rglob("*") if p.is_file())
     return {p.relative_to(folder).as_posix(): _digest(p) for p in files}
 
 

@@ -20,7 +20,7 @@ import pandas as pd
 
 from podium.drift.reference import NAME as REFERENCE
 from podium.errors import InputError, PodiumError, RefusedError
-from podium.registry.exported import PARITY_LIMIT, compare_digests, file_digests, largest_difference, pixel_digest
+from podium.registry.exported import PARITY_LIMIT, all_digests, compare_digests, largest_difference, pixel_digest
 from podium.text import reason_of
 from podium.tracking.store import Tracking
 
@@ -67,6 +67,9 @@ class LoadedModel:
     """`threshold` of the probability from which it answers, `error` and `confidence` that this promises; None: there is
     none, and it answers always."""
 
+    data: str = ""
+    """Digest of the images that it was trained on, as its files say; empty: they do not."""
+
     def predict(self, images: Sequence[bytes], *, probabilities: bool = False, abstain: bool = False) -> pd.DataFrame:
         """A row of `label`, `probability` and `model` for each image file. Raises InputError naming the bad ones.
 
@@ -90,17 +93,7 @@ class LoadedModel:
 
     def check_predictions(self) -> None:
         """Predict the images stored in the model. Raises RefusedError where a prediction is not the one stored."""
-        files = [base64.b64decode(row["image"]) for row in self.stored]
-        try:
-            self._check_decoding(files)
-            got = self.predict(files)
-        except RefusedError:
-            raise
-        except Exception as error:  # of Pillow, torch or the model's code: other ones may be installed since
-            raise RefusedError(
-                f"{self.name} does not predict the images that are stored in it: {type(error).__name__}:"
-                f" {reason_of(error)}; are other packages installed than when it was registered?"
-            ) from error
+        got = self.predict_stored(decoding=True)
         labels = [row["label"] for row in self.stored]
         wrong = sum(one != other for one, other in zip(got["label"], labels, strict=True))
         off = largest_difference(got["probability"].to_numpy(), np.array([row["probability"] for row in self.stored]))
@@ -109,6 +102,24 @@ class LoadedModel:
                 f"{self.name} does not predict what it did when it was registered: of {len(labels)} stored images"
                 f" {wrong} get another label, and a probability differs by {off:.2g}"
             )
+
+    def predict_stored(self, *, decoding: bool = False) -> pd.DataFrame:
+        """The predictions for the images stored in the model; with `decoding` their pixels are compared first.
+
+        Raises RefusedError where it has no predictions for them: a graph may load and fail when it runs.
+        """
+        files = [base64.b64decode(row["image"]) for row in self.stored]
+        try:
+            if decoding:
+                self._check_decoding(files)
+            return self.predict(files)
+        except RefusedError:
+            raise
+        except Exception as error:  # of Pillow, torch or the model's code: other ones may be installed since
+            raise RefusedError(
+                f"{self.name} does not predict the images that are stored in it: {type(error).__name__}:"
+                f" {reason_of(error)}; are other packages installed than when it was registered?"
+            ) from error
 
     def _check_decoding(self, files: list[bytes]) -> None:
         inside = self.model.unwrap_python_model()  # type: ignore[no-untyped-call]
@@ -136,7 +147,8 @@ def load(tracking: Tracking, uri: str, name: str, files: dict[str, str] | Litera
             compared = reference.read_bytes() if reference.is_file() else None
             size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
             model = mlflow.pyfunc.load_model(folder.as_uri())
-            return LoadedModel(name, model, stored, size, about["classes"], compared, about.get("abstain"))
+            data = about.get("trained", {}).get("data_digest", "")
+            return LoadedModel(name, model, stored, size, about["classes"], compared, about.get("abstain"), data)
         except Exception as error:  # a disk, a damaged file, an import: each has its own
             raise _not_loaded(name, error) from error
 
@@ -194,7 +206,7 @@ def remove_fetched() -> None:
 
 def digests(folder: Path) -> dict[str, str]:
     """SHA-256 of every file of a fetched model, MLflow's own files too."""
-    return {name: digest for name, digest in file_digests(folder).items() if name != NOT_THE_MODEL}
+    return {name: digest for name, digest in all_digests(folder).items() if name != NOT_THE_MODEL}
 
 
 @contextmanager

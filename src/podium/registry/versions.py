@@ -204,7 +204,7 @@ def _version(made: ModelVersion) -> Version:
 def _what_there_is(tracking: Tracking, name: str, which: int | str) -> str:
     numbers = [version.number for version in every(tracking, name)]
     if not numbers:
-        others = list(ours(tracking))
+        others = [one for one in ours(tracking) if one != name]
         renamed = (
             f". Registered here are {', '.join(others[:SHOWN])}{', ...' if len(others) > SHOWN else ''}: if it is one"
             " of them by another name (after a renaming), write that as register.name in params.yaml"
