@@ -31,7 +31,7 @@ class Brightness:
     decode = staticmethod(decode)
     decode_array = staticmethod(decode_array)
     bad_image = BadImage
-    classes = ("dark", "bright")
+    classes: tuple[str, ...] = ("dark", "bright")
     name = "brightness/1"
 
     def __init__(self, size: int = 4) -> None:
