@@ -135,7 +135,7 @@ def test_double_that_may_not_be_deleted_is_superseded_and_stops_nothing(
     assert [run.info.status for run in search(proxy.tracking, {"podium.kind": "search"})] == ["FINISHED"]
     aside = search(proxy.tracking, {"podium.kind": "superseded"})
     assert [run.info.status for run in aside] == ["KILLED"] * 4
-    assert all("answer was lost" in run.data.tags["podium.superseded"] for run in aside)
+    assert all("response was lost" in run.data.tags["podium.superseded"] for run in aside)
 
 
 def test_parent_ends_where_the_store_fails_while_doubles_are_looked_for(

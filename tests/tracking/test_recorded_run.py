@@ -242,7 +242,7 @@ def test_empty_double_is_moved_aside_and_one_with_content_stays(project: Project
     project.sync()
     tags = project.run(empty).data.tags
     assert (project.run(empty).info.status, tags["podium.kind"]) == ("KILLED", "superseded")
-    assert "answer was lost" in tags["podium.superseded"]
+    assert "response was lost" in tags["podium.superseded"]
     assert project.run(empty).info.lifecycle_stage == "active"
     assert project.run(copy).to_dictionary() == before
     assert project.check() == []

@@ -43,6 +43,8 @@ REPLACES = "podium.replaces"
 """The tag of a run that was made again: the id of the one that was deleted for good."""
 ENDED = ("FINISHED", "FAILED", "KILLED")
 FOLDER = "runs"
+NO_SUCH_RUN = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}
+"""What MLflow says of a run that is not there, and of an id that can be none."""
 
 
 class Record(BaseModel):
@@ -324,7 +326,7 @@ def _own_without_tags(tracking: Tracking, record: Record) -> list[Run]:
     try:
         run = tracking.client.get_run(record.run_id)
     except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+        if error.error_code not in NO_SUCH_RUN:
             raise
         return []
     tags = run.data.tags
