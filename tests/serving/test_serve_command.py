@@ -215,11 +215,11 @@ def test_workers_share_a_port_and_end_with_the_one_that_was_killed(project: Proj
             connection.close()
 
         answers()  # at once, whichever worker takes it: none accepts before it has the model
-        until(lambda: log.read_text(encoding="utf-8").count("version 2 answers") == 2)
+        until(lambda: log.read_text(encoding="utf-8").count("version 2 serves") == 2)
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text(encoding="ascii").split()
         os.kill(int(children[0]), signal.SIGKILL)
         until(lambda: "another one is started" in log.read_text(encoding="utf-8"))
-        while log.read_text(encoding="utf-8").count("version 2 answers") < 3:
+        while log.read_text(encoding="utf-8").count("version 2 serves") < 3:
             answers()
         process.kill()
         process.wait()
@@ -238,7 +238,7 @@ def test_workers_end_after_one_signal_and_all_of_them_asked_the_challenger_too(p
     images = registered.reference_images(project.folder)[:20]
     with serving("--pin", "2", "--shadow", "3", "--canary", "0.3", scratch=Path("scratch")) as (process, port):
         log = Path("server.log")
-        until(lambda: log.read_text(encoding="utf-8").count("version 2 answers") == 2)
+        until(lambda: log.read_text(encoding="utf-8").count("version 2 serves") == 2)
         until(lambda: log.read_text(encoding="utf-8").count("version 3 is the challenger now") == 2)
         said = []
         for image in images * 2:  # a connection each: any of the workers takes it
