@@ -12,9 +12,9 @@ the target; the first moment whose choice is within one image of the best mean i
   plain, ray, lightning    the blog post's program, Ray Tune with ASHA, Lightning with Optuna, as search_time.py
                starts them (on the problem `script`): their choice is the trial with the best value that has ended
 
-Ten seeds of thaw, tpe and random take about an hour and a half on two cores: 32 minutes for the searches, which want
-them idle, the rest for the confirmations. What is done is kept in the folder --work, search by search: the same command
-goes on where it was stopped, and prints the verdict again where nothing is left to do.
+Ten seeds of three contenders take 32 minutes for the searches, which need two idle cores, and an hour and more for the
+confirmations. What is done is stored in the folder --work, search by search: the same command continues where it was
+stopped, and prints the verdict again where nothing is left to do. Searches in benchmarks/searches are not run again.
 """
 
 import json
@@ -44,7 +44,7 @@ TOGETHER = 3
 LOOK = 0.02
 """Seconds between looks at the study."""
 RECORDED = Path(__file__).parent / "searches"
-"""Searches that were followed on an idle machine; --again follows new ones."""
+"""Searches that were followed before (docs/benchmarks/search.md says how); --again follows new ones."""
 DEMANDS = {"tpe": 0.6, "plain": 0.5, "ray": 0.5, "lightning": 0.5}
 """How much of the time of each freeze-thaw may take: issue 19."""
 
@@ -132,7 +132,7 @@ def _once(path: Path, project: Project, name: str, seed: int, arguments: Any) ->
 
 
 def record(folder: Path, project: Project, found: dict[str, list[Followed]]) -> None:
-    """Keep the searches for others: they want an idle machine for an hour, the confirmations do not."""
+    """Store the searches: they need an idle machine for an hour, the confirmations do not."""
     base = load(project.folder / "problem.yaml").recipe().nested()
     content = {
         name: [[[round(at, 2), _changed(base, choice[0]), value] for at, choice, value in run.choices] for run in runs]

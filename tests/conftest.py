@@ -4,7 +4,7 @@ import pytest
 
 from finished import finished, finished_once
 from mlflow_server import server
-from mlflow_store import four_versions, mlflow_template, store
+from mlflow_store import four_versions, mlflow_template, store, tracking
 from own import own
 from postgres import postgres, postgres_server
 from registered import fresh, project, three_versions
@@ -23,6 +23,7 @@ __all__ = [
     "server",
     "store",
     "three_versions",
+    "tracking",
     "two_nodes",
 ]
 

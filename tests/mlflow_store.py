@@ -59,3 +59,17 @@ def _close(uri: str) -> None:
         engines = module.SqlAlchemyStore._engine_map if module else {}
         if uri in engines:
             engines[uri].dispose()
+
+
+@pytest.fixture
+def tracking(store: TrackingParams, monkeypatch: pytest.MonkeyPatch) -> "Tracking":
+    """The store of the current folder, as the public `connect()` finds it."""
+    import optuna
+
+    from podium import connect
+
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    made: Tracking = connect()
+    assert made.uri == store.uri
+    return made

@@ -23,8 +23,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from podium import TrialLogger, connect
-from podium.config.params import TrackingParams
+from podium import TrialLogger
 from podium.locks import locked, unless_held
 from podium.tracking import trial_runs
 from podium.tracking.direct_sqlite import DirectSqlite
@@ -35,16 +34,6 @@ from podium.tracking.store import Tracking
 from podium.tracking.trial_check import differences
 from podium.tracking.trial_runs import runs_of
 from waiting import PATIENCE
-
-
-@pytest.fixture
-def tracking(store: TrackingParams, monkeypatch: pytest.MonkeyPatch) -> Tracking:
-    """The store of the current folder, as `connect()` finds it."""
-    monkeypatch.delenv("DVC_ROOT", raising=False)
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    made: Tracking = connect()
-    assert made.uri == store.uri
-    return made
 
 
 @pytest.fixture(params=["direct", "client"])

@@ -14,22 +14,12 @@ from mlflow import MlflowClient
 from mlflow.entities import RunTag
 from mlflow.exceptions import MlflowException
 
-from podium import TrialLogger, connect
-from podium.config.params import TrackingParams
+from podium import TrialLogger
 from podium.tracking import trial_logger, trial_runs
 from podium.tracking.direct_sqlite import DirectSqlite
 from podium.tracking.run_names import TRIAL_TAG
 from podium.tracking.store import Tracking, making, search
 from podium.tracking.trial_runs import runs_of
-
-
-@pytest.fixture
-def tracking(store: TrackingParams, monkeypatch: pytest.MonkeyPatch) -> Tracking:
-    """The store of the current folder."""
-    monkeypatch.delenv("DVC_ROOT", raising=False)
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    made: Tracking = connect()
-    return made
 
 
 @pytest.mark.parametrize("call", ["write", "create_run", "log_batch", "set_terminated"])

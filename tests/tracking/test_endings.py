@@ -13,8 +13,7 @@ from mlflow.exceptions import MlflowException
 from optuna.exceptions import StorageInternalError
 from optuna.trial import FrozenTrial
 
-from podium import TrialLogger, connect
-from podium.config.params import TrackingParams
+from podium import TrialLogger
 from podium.errors import InputError
 from podium.tracking import trial_logger
 from podium.tracking.direct_sqlite import DirectSqlite
@@ -23,15 +22,6 @@ from podium.tracking.recorded_run import dataset_input
 from podium.tracking.store import Tracking, search
 from podium.tracking.trial_check import images_of
 from podium.tracking.trial_runs import TrialRuns, runs_of
-
-
-@pytest.fixture
-def tracking(store: TrackingParams, monkeypatch: pytest.MonkeyPatch) -> Tracking:
-    """The store of the current folder."""
-    monkeypatch.delenv("DVC_ROOT", raising=False)
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    made: Tracking = connect()
-    return made
 
 
 def _objective(trial: optuna.Trial) -> float:

@@ -14,8 +14,8 @@ EXAMPLES = """\
   podium export 7 model.onnx
   podium export 7 model.pt2
   podium export 7 network --format onnx
-  podium export 7 phone.pt2 --format executorch-ready    one image at a time, in Core ATen's operators only, from
-                                                         which ExecuTorch's `to_edge` makes a .pte
+  podium export 7 phone.pt2 --format executorch-ready    one image at a time, in Core ATen's operators only, as
+                                                         ExecuTorch's `to_edge` expects
 
 The file takes pixels, uint8 (N, C, H, W) in the model's own size, and gives probabilities, float32 (N, classes); names
 of the classes and how an image becomes pixels stand in the metadata of ONNX. It is compared with the version's graph on

@@ -23,6 +23,7 @@ from podium.promotion.ledger import Entry, Ledger, digest
 from podium.promotion.verdict import Disagreement, Verdict
 from podium.registry import versions
 from podium.registry.versions import Version
+from podium.tracking.refusal import NO_SUCH_RUN
 from podium.tracking.store import Tracking
 
 COLUMNS = 8
@@ -69,7 +70,7 @@ def check_place(tracking: Tracking, version: Version) -> None:
     try:
         tracking.client.get_run(version.run_id)
     except MlflowException as error:
-        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+        if error.error_code not in NO_SUCH_RUN:
             raise
         raise RefusedError(
             f"{version} can't be judged: the run that trained it, with which the gate stores its verdict, is gone from"

@@ -5,17 +5,11 @@ from collections.abc import Sequence
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 
+from podium.tracking.refusal import is_refused
 from podium.tracking.run_names import OTHERS_A_CALL
 from podium.tracking.store import Tracking
-from podium.tracking.trial_artifacts import is_gone
 
 Part = Metric | Param | RunTag
-
-
-def is_refused(error: Exception) -> bool:
-    """Whether it says that a name or a value is none that this store takes, now or later."""
-    code = error.error_code if isinstance(error, MlflowException) else ""
-    return code == "INVALID_PARAMETER_VALUE" and not is_gone(error)
 
 
 def log_parts(tracking: Tracking, run_id: str, parts: Sequence[Part]) -> list[str]:

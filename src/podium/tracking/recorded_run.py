@@ -20,6 +20,7 @@ from podium.errors import PodiumError
 from podium.private_names import say
 from podium.text import reason_of
 from podium.tracking.project_id import refuse_while_planned
+from podium.tracking.refusal import NO_SUCH_RUN
 from podium.tracking.run_files import log_file
 from podium.tracking.run_names import (
     ID_TAG,
@@ -43,8 +44,6 @@ REPLACES = "podium.replaces"
 """The tag of a run that was made again: the id of the one that was deleted for good."""
 ENDED = ("FINISHED", "FAILED", "KILLED")
 FOLDER = "runs"
-NO_SUCH_RUN = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}
-"""What MLflow says of a run that is not there, and of an id that can be none."""
 
 
 class Record(BaseModel):

@@ -18,6 +18,20 @@ LONGEST_EXPERIMENT = 500
 """Characters of an experiment's name that MLflow takes."""
 LONGEST = 300
 """Characters of MLflow's own words that are shown."""
+NO_SUCH_RUN = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}
+"""What MLflow says of a run that is not there, and of an id that can be none."""
+
+
+def is_gone(error: Exception) -> bool:
+    """Whether it is raised since a run was deleted, for a time or for good."""
+    gone = r"The run \S+ must be in the 'active' state|Run with id=\S+ not found"
+    return isinstance(error, MlflowException) and bool(re.search(gone, str(error)))
+
+
+def is_refused(error: Exception) -> bool:
+    """Whether it says that a name or a value is none that this store takes, now or later."""
+    code = error.error_code if isinstance(error, MlflowException) else ""
+    return code == "INVALID_PARAMETER_VALUE" and not is_gone(error)
 
 
 def refusal(error: BaseException, uri: str, experiment: str) -> RefusedError | None:

@@ -1,7 +1,6 @@
 """Optuna's artifacts in MLflow: the files that an objective gave to `optuna.artifacts.upload_artifact`."""
 
 import logging
-import re
 import tempfile
 import threading
 import time
@@ -12,13 +11,12 @@ from typing import BinaryIO, Protocol
 
 import optuna
 from mlflow import MlflowClient
-from mlflow.exceptions import MlflowException
 from optuna.artifacts import ArtifactMeta, download_artifact, get_all_artifact_meta
 from optuna.artifacts.exceptions import ArtifactNotFound
 from optuna.trial import FrozenTrial
 
 from podium.text import reason_of
-from podium.tracking.refusal import refusal
+from podium.tracking.refusal import is_gone, is_refused, refusal
 from podium.tracking.run_names import clean
 from podium.tracking.store import Tracking
 from podium.tracking.study_storage import storage_of
@@ -161,7 +159,7 @@ class Attachments:
 
     def _is_refused(self, owner: _Owner, meta: ArtifactMeta, error: Exception) -> bool:
         """Whether MLflow never takes this file, which is then not tried again."""
-        if not isinstance(error, MlflowException) or error.error_code != "INVALID_PARAMETER_VALUE" or is_gone(error):
+        if not is_refused(error):
             return False
         if refusal(error, self._tracking.uri, self._tracking.experiment):
             return False
@@ -181,12 +179,6 @@ class Attachments:
             self._warned = True
             reason = f"{type(error).__name__}: {reason_of(error)}"
             log.warning("Files of %s can't be logged now, they are tried again later. %s", owner, reason)
-
-
-def is_gone(error: Exception) -> bool:
-    """Whether it is raised since a run was deleted, for a time or for good."""
-    gone = r"The run \S+ must be in the 'active' state|Run with id=\S+ not found"
-    return isinstance(error, MlflowException) and bool(re.search(gone, str(error)))
 
 
 def _artifacts_of(owner: _Owner) -> list[ArtifactMeta]:

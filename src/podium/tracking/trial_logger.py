@@ -24,12 +24,12 @@ from podium.text import counted, reason_of
 from podium.tracking import termination
 from podium.tracking.broken_off import broken_off
 from podium.tracking.family import Ending, Family
-from podium.tracking.piecewise import is_refused, log_parts
+from podium.tracking.piecewise import log_parts
 from podium.tracking.record import STATUS, is_copy, user_attributes
-from podium.tracking.refusal import refusal
+from podium.tracking.refusal import is_gone, is_refused, refusal
 from podium.tracking.run_names import key_of, text_of
 from podium.tracking.store import STORE_ERRORS, Tracking, end_run, making
-from podium.tracking.trial_artifacts import PAUSES, ArtifactStore, Attachments, is_gone
+from podium.tracking.trial_artifacts import PAUSES, ArtifactStore, Attachments
 from podium.tracking.trial_runs import Known, TrialRuns, log_summary
 
 OURS = "podium:"

@@ -7,7 +7,7 @@ amount at a random horizon (MFPI-random of H. Rakotoarison et al., In-Context Fr
 2024, arXiv 2404.16795). It trains for as long again as it has, or to the horizon if that is nearer.
 
 A configuration that is known to cost more than search.limits allows is not proposed, and how probably another one keeps
-them (network_costs) is a factor. Limits of metrics have a model of
+them (cost_model) is a factor. Limits of metrics have a model of
 their own (limit_model), and the probability to keep them is a factor (J. R. Gardner et al., Bayesian Optimization with
 Inequality Constraints, ICML 2014).
 """
@@ -26,10 +26,10 @@ from podium.config import limits
 from podium.config.recipe import Recipe
 from podium.config.search_section import SearchParams
 from podium.training.seeds import derive
+from podium.tuning.freeze_thaw.cost_model import NetworkCosts
 from podium.tuning.freeze_thaw.curve_model import Array, CurveModel, Points, Units, fit, start
 from podium.tuning.freeze_thaw.decisions import Decision, trained
 from podium.tuning.freeze_thaw.limit_model import Excess, excess_of, log_feasible
-from podium.tuning.freeze_thaw.network_costs import NetworkCosts
 from podium.tuning.freeze_thaw.observed import Curve, Observed, curves_of, observe, progress
 from podium.tuning.freeze_thaw.places import Place, Places
 from podium.tuning.inherit import is_own
