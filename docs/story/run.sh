@@ -84,7 +84,7 @@ key = 'podium.ledger.000001'
 text = client.get_registered_model('digits-classifier').tags[key]
 client.set_registered_model_tag('digits-classifier', key, text.replace('accuracy 0', 'accuracy 1'))\""
 run podium history --check
-say "The better version can't be promoted once more: this test set was asked so often that so few errors no longer suffice. It was champion before, so it comes back by a rollback; the ledger keeps what was found."
+say "The better version can't be promoted once more: after so many accesses to this test set, so few errors are no longer evidence enough. It was champion before, so it comes back by a rollback; the ledger keeps what was found."
 run podium promote 3
 run 'podium rollback --to 3 --reason "the alias was moved by hand"'
 run podium history
@@ -101,7 +101,7 @@ content[len(content) // 2] ^= 1
 graph.write_bytes(content)
 END"
 run 'podium rollback --to 2 --reason "confuses 1 and 7 on the new scanner"'
-say "## The one that was offered"
+say "## Nor to a version whose entry in the ledger was edited"
 run 'podium rollback --to 1 --reason "confuses 1 and 7 on the new scanner"'
 run 'podium rollback --to 3 --reason "it was the scanner"'
 
