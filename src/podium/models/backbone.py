@@ -39,6 +39,8 @@ class Backbone(nn.Module):
         self.head_names = (last_layer(network),)
         self.made = made
         self.frozen = False
+        self.new_heads: tuple[str, ...] = ()
+        """Those whose weights are not of a file, though the backbone's are."""
 
     @property
     def heads(self) -> nn.ModuleList:
@@ -49,6 +51,13 @@ class Backbone(nn.Module):
         """Logits (N, classes) of images (N, 3, H, W); grey ones (N, 1, H, W) become three equal channels."""
         logits: Tensor = self.network(images.expand(-1, 3, -1, -1) if images.shape[1] == 1 else images)
         return logits
+
+    def start_heads(self) -> bool:
+        """Draw the weights of `new_heads` anew; False where only the network knows how one begins."""
+        heads = [self.network.get_submodule(name) for name in self.new_heads]
+        for head in heads:
+            _start_small(head)
+        return all(isinstance(head, nn.Linear | nn.Conv2d) for head in heads)
 
     def freeze(self) -> None:
         """Let the head alone learn: the backbone's weights and running statistics stay as they are."""
@@ -163,6 +172,8 @@ def load_weights(model: nn.Module, path: Path, *, in_order: bool = False) -> lis
     network.load_state_dict(_fitting(known, {k: v for k, v in own.items() if k not in afresh}, path), strict=False)
     for name in why:
         _start_small(network.get_submodule(name))
+    if isinstance(model, Backbone):
+        model.new_heads = tuple(why)
     notes = [f"its {entry} was taken"] if entry else []
     notes += [f"what begins with {prefix} was taken, {counted(left_out, 'other tensor')} not"] if left_out else []
     notes += resampled

@@ -17,6 +17,11 @@ from podium.models.weight_files import IMAGENET_STATISTICS, Statistics, located,
 
 BODY = 1
 """Where the network begins, after the normalisation."""
+KEPT = 256_000_000
+"""Bytes of weights up to which a process keeps a network as its file gives it: building it again costs a tenth of a
+second and more, an epoch of a head ten milliseconds."""
+_kept: dict[tuple[object, ...], nn.Sequential] = {}
+"""The last such network, by all that it depends on."""
 
 
 def build_model(params: ModelParams, images: ImageSpec) -> nn.Sequential:
@@ -46,18 +51,50 @@ def normalisation(params: ModelParams, images: ImageSpec) -> Statistics:
 
 def initial_model(params: ModelParams, images: ImageSpec, *, frozen: bool = False) -> nn.Module:
     """The network with its first weights: random ones, or those of a file. `frozen`: only its head is to learn."""
-    model = build_model(params, images)
+    network = params.network()
+    if not (params.weights and network.TAKES_WEIGHTS):
+        model = build_model(params, images)
+    elif isinstance(network, OwnNetwork):
+        model = _with_weights(params, images)
+    else:
+        model = _as_its_file_gives_it(params, images)
     backbone = backbone_of(model)
-    if params.weights and params.network().TAKES_WEIGHTS:
-        in_order = params.weights == PACKAGED
-        # An own network may be several layers in a row: its file has the names of all of them.
-        body = backbone or (model[1] if len(model) == BODY + 1 else nn.Sequential(*list(model)[BODY:]))
-        notes = load_weights(body, located(params.name, params.weights), in_order=in_order)
-        if not in_order:
-            vars(model)["notes"] = notes
     if backbone is not None and frozen:
         backbone.freeze()
     return model
+
+
+def _with_weights(params: ModelParams, images: ImageSpec) -> nn.Sequential:
+    """The network once it has read `params.weights`."""
+    model = build_model(params, images)
+    in_order = params.weights == PACKAGED
+    # An own network may be several layers in a row: its file has the names of all of them.
+    body = backbone_of(model) or (model[1] if len(model) == BODY + 1 else nn.Sequential(*list(model)[BODY:]))
+    notes = load_weights(body, located(params.name, params.weights), in_order=in_order)
+    if not in_order:
+        vars(model)["notes"] = notes
+    return model
+
+
+def _as_its_file_gives_it(params: ModelParams, images: ImageSpec) -> nn.Sequential:
+    """The library's network that `params` names with its weights; what they leave to chance is drawn for each anew.
+
+    Whether the process has it already changes no number: it is built from random numbers of its own.
+    """
+    file = located(params.name, params.weights)
+    state = file.stat() if file.is_file() else None
+    key = (params.model_dump_json(), images, file.absolute(), state and (state.st_mtime_ns, state.st_size))
+    model = _kept.get(key)
+    if model is None:
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(0)
+            model = _with_weights(params, images)
+        _kept.clear()
+        if sum(tensor.nbytes for tensor in model.state_dict().values()) <= KEPT:
+            _kept[key] = model
+    model = copy.deepcopy(model)
+    backbone = backbone_of(model)
+    return model if backbone is None or backbone.start_heads() else _with_weights(params, images)
 
 
 def model_on(device: torch.device, params: ModelParams, images: ImageSpec, *, frozen: bool = False) -> nn.Module:

@@ -15,7 +15,7 @@ def main() -> None:
     for line in changes(paths.PARAMS, params):
         print(line)
     if params.runtime.engine == "processes":
-        processes.warm_up()
+        processes.warm_up(params.model.name)
     run(params)
 
 

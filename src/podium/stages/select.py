@@ -12,7 +12,7 @@ def main() -> None:
 
     params = load(paths.PARAMS)
     if params.runtime.engine == "processes":
-        processes.warm_up()
+        processes.warm_up(params.model.name)
     run(params)
 
 

@@ -89,7 +89,7 @@ def test_trial_is_charged_unless_its_worker_had_not_begun(
         return processes._Worker(cast(BaseProcess, Dead(code)), ours, number)
 
     monkeypatch.setattr(ProcessPool, "_start", start)
-    monkeypatch.setattr(processes, "warm_up", lambda: None)
+    monkeypatch.setattr(processes, "warm_up", lambda network="": None)
     pool = ProcessPool(1, Setup("", "cpu", 1))
     pool._workers[0].task = Task(5, 1, 0, {}, "", 1.0)
     (lost,) = [event for _ in range(2) for event in pool.events(0)]
@@ -107,7 +107,7 @@ def test_trial_after_one_whose_worker_leaves_is_for_another_worker(monkeypatch: 
         return processes._Worker(cast(BaseProcess, Dead(5)), ours, number)
 
     monkeypatch.setattr(ProcessPool, "_start", start)
-    monkeypatch.setattr(processes, "warm_up", lambda: None)
+    monkeypatch.setattr(processes, "warm_up", lambda network="": None)
     pool = ProcessPool(1, Setup("", "cpu", 1))
     pool.submit(Task(1, 1, 0, {}, "", 1.0))
     theirs[0].send_bytes(json.dumps({"progress": 0, "ready": True}).encode())
@@ -377,7 +377,7 @@ def test_workers_beyond_the_first_are_forked_when_trials_are_handed_to_them(
         return processes._Worker(cast(BaseProcess, Dead(0)), ours, number)
 
     monkeypatch.setattr(ProcessPool, "_start", start)
-    monkeypatch.setattr(processes, "warm_up", lambda: None)
+    monkeypatch.setattr(processes, "warm_up", lambda network="": None)
     pool = ProcessPool([place] * 40, Setup("", "cpu", 1))
     assert (pool.capacity, started) == (40, list(range(first)))
     for number in range(20):

@@ -30,6 +30,8 @@ from podium.tuning.pools.placement import Place
 WORKER = "podium.tuning.pools.worker"
 """The module that the fork server imports once for all workers."""
 
+LIBRARIES = {"timm": "timm", "torchvision": "torchvision.models"}
+"""What it imports for networks with such a prefix: 2 s of each worker otherwise."""
 RETRIES = (0.0, 0.2, 1.0)
 """Seconds before a fork server that refuses is asked again: one that was killed takes a moment to be gone."""
 BROKEN_IN_A_ROW = 2
@@ -85,9 +87,11 @@ class _Spot:
     given_up: bool = False
 
 
-def warm_up() -> None:
-    """Start the fork server now: it imports torch while the driver imports its own libraries."""
-    multiprocessing.get_context("forkserver").set_forkserver_preload([WORKER])
+def warm_up(network: str = "") -> None:
+    """Start the fork server now: it imports torch and the library of `network` while the driver imports its own."""
+    library = network.partition(":")[0]
+    modules = [WORKER, *([LIBRARIES[library]] if library in LIBRARIES else [])]
+    multiprocessing.get_context("forkserver").set_forkserver_preload(modules)
     with process.ignored_signals():
         forkserver.ensure_running()
 
