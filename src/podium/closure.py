@@ -10,18 +10,18 @@ import json
 import re
 import textwrap
 import tokenize
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import packages_distributions, version
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from podium import components, own_code, process
 from podium.errors import InputError
 
 SOURCE = Path(__file__).resolve().parents[1]
 """The folder that packages are imported from."""
-Read = TypeVar("Read")
 
 
 def import_closure(module: str, source: Path = SOURCE) -> list[Path]:
@@ -55,19 +55,31 @@ def code_digest(module: str, source: Path = SOURCE) -> str:
     return sha.hexdigest()
 
 
+@dataclass(frozen=True)
+class Code:
+    """What is read of a file of code."""
+
+    meaning: str
+    """Its syntax, without comments, docstrings and lines."""
+    imports: tuple[ast.Import | ast.ImportFrom, ...]
+    """Those that are executed, within functions too."""
+    neighbours: frozenset[str]
+    """The names of files that it names as its neighbours."""
+
+
 def _text(path: Path) -> str:
     """A file as its digest takes it: of code the meaning, of anything else the text."""
-    return _read(path, _meaning_of) if path.suffix == ".py" else path.read_text(encoding="utf-8")
+    return _read(path).meaning if path.suffix == ".py" else path.read_text(encoding="utf-8")
 
 
-def _read(path: Path, parse: Callable[[str], Read]) -> Read:
-    """What `parse` makes of the code in `path`, which is decoded as Python does it: UTF-8, or as its first lines say.
+def _read(path: Path) -> Code:
+    """The code in `path`, which is decoded as Python does it: UTF-8, or as its first lines say.
 
     Raises InputError where that is no Python, in a file that is perhaps never imported.
     """
     try:
         with tokenize.open(path) as file:
-            return parse(file.read())
+            return _parsed(file.read())
     except (SyntaxError, ValueError) as error:  # ValueError: bytes of another encoding, a null byte
         place = f"{path}, line {error.lineno}" if isinstance(error, SyntaxError) and error.lineno else f"{path}"
         what = error.msg if isinstance(error, SyntaxError) else str(error)
@@ -78,9 +90,12 @@ def _read(path: Path, parse: Callable[[str], Read]) -> Read:
 
 
 @lru_cache(maxsize=512)
-def _meaning_of(text: str) -> str:
-    """The meaning of code. Components share most of their files: each is read for every one, and parsed once."""
-    return _meaning(ast.parse(text))
+def _parsed(text: str) -> Code:
+    """Components share most of their files: each is read for every one, and parsed once."""
+    tree = ast.parse(text)
+    nodes = list(_executed(tree))
+    imports = tuple(node for node in nodes if isinstance(node, ast.Import | ast.ImportFrom))
+    return Code(_meaning(tree), imports, frozenset(name for node in nodes if (name := _neighbour(node))))
 
 
 STAGE = re.compile(
@@ -215,34 +230,30 @@ def _files(module: str, source: Path) -> set[Path]:
 
 def _imported(file: Path, source: Path) -> set[Path]:
     """The project's files that `file` names itself."""
-    package = file.relative_to(source).parent.parts
-    modules, neighbours = _read(file, lambda text: _named_in(text, package))
-    beside = {file.parent / name for name in neighbours}
+    package, code = file.relative_to(source).parent.parts, _read(file)
+    modules = {name for node in code.imports for name in _names(node, package)}
+    beside = {file.parent / name for name in code.neighbours}
     return set().union(*(_files(name, source) for name in modules)) | {path for path in beside if path.is_file()}
-
-
-@lru_cache(maxsize=512)
-def _named_in(text: str, package: tuple[str, ...]) -> tuple[frozenset[str], frozenset[str]]:
-    """The modules that code of `package` may import, and the files that it names as neighbours."""
-    nodes = list(_executed(ast.parse(text)))
-    modules = frozenset(name for node in nodes for name in _names(node, package))
-    return modules, frozenset(name for node in nodes if (name := _neighbour(node)))
 
 
 def _executed(tree: ast.AST) -> Iterator[ast.AST]:
     """Every statement and expression below `tree`, without what only type checkers read."""
-    for node in ast.iter_child_nodes(tree):
-        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
-            continue
+    waiting = [tree]
+    while waiting:
+        node = waiting.pop()
         yield node
-        yield from _executed(node)
+        waiting += [child for child in ast.iter_child_nodes(node) if not _is_for_type_checkers(child)]
 
 
-def _names(node: ast.AST, package: tuple[str, ...]) -> Iterator[str]:
+def _is_for_type_checkers(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+
+
+def _names(node: ast.Import | ast.ImportFrom, package: tuple[str, ...]) -> Iterator[str]:
     """The modules that one statement may import: `from a import b` names a, and a.b if that is a module."""
     if isinstance(node, ast.Import):
         yield from (alias.name for alias in node.names)
-    elif isinstance(node, ast.ImportFrom):
+    else:
         above = package[: len(package) + 1 - node.level] if node.level else ()
         base = ".".join([*above, *([node.module] if node.module else [])])
         yield base

@@ -735,6 +735,7 @@ def test_podiums_own_components_are_not_tried(monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("forked", [False, True], ids=["a new interpreter", "forked"])
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
@@ -750,14 +751,14 @@ def test_podiums_own_components_are_not_tried(monkeypatch: pytest.MonkeyPatch) -
     ],
     ids=["good", "bad", "exits"],
 )
-def test_code_is_tried_in_a_process_of_its_own(own: OwnCode, text: str, problem: str) -> None:
+def test_code_is_tried_in_a_process_of_its_own(own: OwnCode, text: str, problem: str, forked: bool) -> None:
     module = own.write(text)
     recipe = Recipe().replace({"model.name": f"{module}:Net"})
     if not problem:
-        rehearsal.rehearse(recipe, SearchParams(), tiny.IMAGES)
+        rehearsal.rehearse(recipe, SearchParams(), tiny.IMAGES, forked=forked)
         return
     with pytest.raises(InputError) as caught:
-        rehearsal.rehearse(recipe, SearchParams(), tiny.IMAGES)
+        rehearsal.rehearse(recipe, SearchParams(), tiny.IMAGES, forked=forked)
     assert str(caught.value).startswith(problem.format(m=module))
 
 

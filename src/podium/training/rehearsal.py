@@ -1,14 +1,19 @@
 """Everything of people's own code that a search may reach, tried once before the search: minutes are spent, not hours.
 
-It runs in a process of its own (`python -m podium.training.rehearsal`, a job as JSON on standard input, the problems as
-JSON on standard output): code that ends the process, or imports half of the world, does so there.
+It runs in a process of its own, a job as JSON on standard input, the problems as JSON on standard output: code that
+ends the process, or imports half of the world, does so there. Where workers are forked from a server that has imported
+torch, so is this one; else it is `python -m podium.training.rehearsal`.
 """
 
 import json
+import multiprocessing
+import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from podium import components, own_code
@@ -60,11 +65,14 @@ def rehearse(
     images: ImageSpec | None,
     metrics: Sequence[Choice] = (),
     gate: Choice | None = None,
+    *,
+    forked: bool = False,
 ) -> None:
     """Try what `base`, `search`, evaluate.metrics and gate.metric name that is not Podium's own. Raises InputError
     naming every problem.
 
-    Without `images`: what would be called with images is only loaded, and its arguments are checked.
+    Without `images`: what would be called with images is only loaded, and its arguments are checked. `forked`: in a
+    process that is forked from multiprocessing's fork server.
     """
     others = other_metrics(search, metrics, gate)
     names = dict.fromkeys([*foreign(base, search), *(one.name for _, one in others)])
@@ -72,17 +80,9 @@ def rehearse(
         return
     tried = [[parameter, one.model_dump()] for parameter, one in others]
     job = Job(base.nested(), _searched(search), asdict(images) if images else None, tried)
-    command = [sys.executable, "-m", "podium.training.rehearsal"]
+    text = json.dumps(asdict(job))
     try:
-        done = subprocess.run(
-            command,
-            input=json.dumps(asdict(job)),
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=PATIENCE,
-            check=False,
-        )
+        done = _forked(text) if forked else _started(text)
     except subprocess.TimeoutExpired:
         raise InputError(
             f"your own code ({', '.join(names)}), tried once before the search, did not end within {PATIENCE:g} s"
@@ -98,6 +98,44 @@ def rehearse(
     problems: list[str] = json.loads(lines[-1].removeprefix(MARK))
     if problems:
         raise InputError("before the search, your own code was tried:\n  " + "\n  ".join(problems))
+
+
+def _started(job: str) -> "subprocess.CompletedProcess[str]":
+    """What a new interpreter made of `job`. Raises TimeoutExpired."""
+    command = [sys.executable, "-m", "podium.training.rehearsal"]
+    return subprocess.run(
+        command, input=job, capture_output=True, text=True, errors="replace", timeout=PATIENCE, check=False
+    )
+
+
+def _forked(job: str) -> "subprocess.CompletedProcess[str]":
+    """The same, by a process that the fork server has forked. Raises TimeoutExpired."""
+    with tempfile.TemporaryDirectory(prefix="podium-rehearsal-") as folder:
+        streams = [str(Path(folder, name)) for name in ("in", "out", "err")]
+        for path, content in zip(streams, (job, "", ""), strict=True):
+            Path(path).write_text(content, encoding="utf-8")
+        process = multiprocessing.get_context("forkserver").Process(target=_answer, args=(streams, str(Path.cwd())))
+        process.start()
+        try:
+            process.join(PATIENCE)
+            if process.is_alive():
+                raise subprocess.TimeoutExpired("rehearsal", PATIENCE)
+        finally:  # also after Ctrl-C, which it does not hear
+            process.kill()
+            process.join()
+        said = [Path(path).read_text(encoding="utf-8", errors="replace") for path in streams[1:]]
+        return subprocess.CompletedProcess([], process.exitcode or 0, *said)
+
+
+def _answer(streams: list[str], folder: str) -> None:
+    """Be what `python -m podium.training.rehearsal` is in `folder`, with files in the place of the three streams."""
+    os.chdir(folder)
+    for number, (path, mode) in enumerate(zip(streams, (os.O_RDONLY, os.O_WRONLY, os.O_WRONLY), strict=True)):
+        opened = os.open(path, mode)
+        os.dup2(opened, number)
+        os.close(opened)
+    sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 (it is open as long as the process is there)
+    main()
 
 
 def problems_of(base: Recipe, search: SearchParams, images: ImageSpec | None) -> list[str]:

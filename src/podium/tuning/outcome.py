@@ -28,6 +28,7 @@ from podium.tuning.freeze_thaw.forecast import write_forecast
 from podium.tuning.inherit import SOURCE
 from podium.tuning.no_result import why_none
 from podium.tuning.pareto import first, front, shown
+from podium.tuning.pools import processes
 from podium.tuning.search_plan import base_of, check_defined, plan_of
 from podium.tuning.shared_epochs import BEST, EPOCHS
 
@@ -47,7 +48,8 @@ def search(params: Params, prepared: Path, out: Path) -> optuna.Study:
     check_defined(params, info)
     params.register_.check_installed()  # it is needed at the end, hours from now
     plan = plan_of(params, info)
-    rehearse(plan.base, params.search, ImageSpec.of(info), params.evaluate.metrics, params.gate.metric)
+    metrics, gate = params.evaluate.metrics, params.gate.metric
+    rehearse(plan.base, params.search, ImageSpec.of(info), metrics, gate, forked=processes.is_warm())
     if len(params.search.named) > 1:
         print("search: with several metrics no trial is pruned by its epochs: none shows that it is off the front")
     study, parent = session.run(plan, prepared, params.runtime, params.tracking)

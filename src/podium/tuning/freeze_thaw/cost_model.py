@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from optuna.trial import FrozenTrial
-from scipy.stats import norm
+from scipy.special import log_ndtr
 
 from podium.config import limits as rules
 from podium.tuning import feasibility
@@ -55,7 +55,7 @@ class NetworkCosts:
             points = _points([self._places.costly(places[row]) for row in unknown], first=-len(places))
             for model in self._models:
                 mean, deviation = model.predict(points)
-                found[unknown] += norm.logcdf(-mean / deviation)
+                found[unknown] += log_ndtr(-mean / deviation)
         return found
 
     def divided(self, places: Iterable[Place]) -> tuple[list[Place], list[Place]]:

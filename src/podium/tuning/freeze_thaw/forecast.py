@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, TrialState
-from scipy.stats import norm
+from scipy.special import log_ndtr, ndtri
 
 from podium.config.recipe import Recipe
 from podium.config.search_section import SearchParams
@@ -54,7 +54,7 @@ def forecast(study: optuna.Study, params: SearchParams, base: Recipe) -> dict[st
     limits_theta = np.array(fitted[-1]) if fitted else start(observed.points.x.shape[1])  # an earlier Podium: none
     ends = candidates.points(candidates.totals)
     mean, deviation = model.predict(ends)
-    hope = norm.logcdf((observed.best - mean) / deviation) + log_feasible(excess, limits_theta, ends)
+    hope = log_ndtr((observed.best - mean) / deviation) + log_feasible(excess, limits_theta, ends)
     order = np.argsort(-hope, kind="stable")[:SHOWN]
     return {
         "best": _rounded(observed.errors.values(observed.best)),
@@ -84,7 +84,7 @@ def _curve(model: CurveModel, observed: Observed, candidates: Candidates, row: i
     first, last = int(candidates.epochs[row]), int(candidates.totals[row])
     epochs = np.unique(np.linspace(first, last, min(POINTS, last - first + 1)).round())
     mean, deviation = model.predict(_one(candidates, row, len(epochs)).points(epochs))
-    wide = norm.ppf((1 + BAND) / 2) * deviation
+    wide = ndtri((1 + BAND) / 2) * deviation
     better, worse = observed.errors.values(mean - wide), observed.errors.values(mean + wide)
     columns = {"expected": observed.errors.values(mean), "low": np.minimum(better, worse),
                "high": np.maximum(better, worse)}  # fmt: skip

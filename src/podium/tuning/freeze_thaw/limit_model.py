@@ -8,7 +8,7 @@ the errors have, eight trials that miss a recall alike after one epoch would say
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.stats import norm
+from scipy.special import log_ndtr
 
 from podium.tuning.freeze_thaw.curve_model import Array, CurveModel, Points, Units
 from podium.tuning.freeze_thaw.observed import Curve, observe_excess
@@ -38,4 +38,4 @@ def log_feasible(excess: Excess | None, theta: Array, points: Points) -> Array:
         return np.zeros(len(points.t))
     known, y, units = excess
     mean, deviation = CurveModel(known, y, theta, units).predict(points)
-    return np.asarray(norm.logcdf(-mean / deviation))
+    return np.asarray(log_ndtr(-mean / deviation))

@@ -20,7 +20,7 @@ from typing import Any, Literal
 import numpy as np
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
-from scipy.stats import norm
+from scipy.special import log_ndtr, ndtr
 
 from podium.config import limits
 from podium.config.recipe import Recipe
@@ -57,6 +57,7 @@ AHEAD = (-2.0, -0.3)
 """By how much better than the best, in the logarithm of the error: powers of ten."""
 FITTED = 120
 """Points of curves at most that the model's parameters are fitted to."""
+ROOT_2PI = math.sqrt(2 * math.pi)
 CALM = 10
 """Decisions in a row by which no gain is expected, before a search ends for that."""
 
@@ -145,7 +146,7 @@ class Planner:
         ends = candidates.points(candidates.totals)
         mean, deviation = model.predict(ends)
         excess = excess_of(curves)
-        hope = norm.logcdf((observed.best - mean) / deviation)
+        hope = log_ndtr((observed.best - mean) / deviation)
         hope += log_feasible(excess, self.limits_theta(excess, decisions)[0], ends)
         order = np.argsort(hope, kind="stable")
         return unknown + [int(candidates.numbers[row]) for row in order[: many - len(unknown)]]
@@ -179,7 +180,7 @@ class Planner:
         limits_theta, limits_fitted = self.limits_theta(excess, decisions)
         affordable = np.concatenate([np.zeros(len(candidates.places) - len(places)), costs.log_keeps(places)])
         keeps = log_feasible(excess, limits_theta, points) + affordable
-        row = int(np.argmax(norm.logcdf((wanted - mean) / deviation) + keeps))
+        row = int(np.argmax(log_ndtr((wanted - mean) / deviation) + keeps))
         whole = candidates.points(candidates.totals)
         gains = improvement(observed.best, *model.predict(whole))
         gains *= np.exp(log_feasible(excess, limits_theta, whole) + affordable)
@@ -315,7 +316,7 @@ def is_fitted(made: int) -> bool:
 def improvement(best: float, mean: Array, deviation: Array) -> Array:
     """By how much each candidate is expected to be below `best`, counting 0 where it is not (Mockus 1975)."""
     away = (best - mean) / deviation
-    return np.asarray((best - mean) * norm.cdf(away) + deviation * norm.pdf(away))
+    return np.asarray((best - mean) * ndtr(away) + deviation * np.exp(-away * away / 2) / ROOT_2PI)
 
 
 def no_gain(decisions: Sequence[Decision]) -> bool:

@@ -43,6 +43,8 @@ UNSTARTED = "see what it printed above; if memory was refused, `ulimit -v unlimi
 AT_ONCE = 8
 """So many workers start with the pool, while the driver looks at its study; the others when a trial is handed to them.
 On a busy machine each takes seconds to be forked, one after another, and the first need not wait for the last."""
+_warm: list[str] = []
+"""The networks for which the fork server was started."""
 PAUSES = (0.0, 0.2, 0.5, 1.0, 2.0, 5.0)
 """Seconds before the only worker is replaced after it was broken so many times in a row: a file system that is away for
 a moment comes back."""
@@ -94,6 +96,12 @@ def warm_up(network: str = "") -> None:
     multiprocessing.get_context("forkserver").set_forkserver_preload(modules)
     with process.ignored_signals():
         forkserver.ensure_running()
+    _warm.append(network)
+
+
+def is_warm() -> bool:
+    """Whether the fork server is there, so that a process which needs torch is there at once."""
+    return bool(_warm) and sys.platform != "darwin"
 
 
 def _is_forked(place: Place) -> bool:
