@@ -1,9 +1,10 @@
 """How soon a search without a first guess has a configuration that holds on new seeds: freeze-thaw and TPE.
 
 Real searches of a problem (problems.py): the plain script's three dimensions on the digits if no other is named. Each
-runs for a fixed time and is read as it goes: its choice at any moment is the configuration and number of epochs with
-the best value so far. Afterwards choices are trained again on three fresh seeds, the last ones and in order those until
-the target; the first moment whose choice is within one image of the best mean is what is compared. Start-up counts.
+runs for a fixed time and is read as it goes: at any moment it has finalists, the --top configurations and numbers of
+epochs with the best values so far, as the stage `select` takes them. Afterwards they are trained again on three fresh
+seeds, the last ones and in order those until the target; the first moment that has one within one image of the best
+mean is what is compared. Start-up counts. Of a script, and of searches that were recorded so, only the best counts.
 
   thaw         search.method: thaw
   tpe          TPE and the median pruner, one number of epochs for each trial, as params.yaml has it
@@ -30,6 +31,7 @@ from fresh_seeds import Choice, confirm
 from measuring import ROOT, Project, axes, parser, publish, table
 from photo_sets import CACHE
 from podium.config.params import load
+from podium.config.recipe import Recipe
 from problems import PROBLEMS, Problem
 from search_time import SCRIPTS, _stop, said
 
@@ -40,7 +42,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "random": {"search__shared_epochs": True, "search__sampler": "random", "search__pruner": "halving"},
 }
 TOGETHER = 3
-"""Choices of a search that are trained again at once, where the first of them has to be."""
+"""Sets of finalists of a search that are trained again at once, where the first of them has to be."""
 LOOK = 0.02
 """Seconds between looks at the study."""
 RECORDED = Path(__file__).parent / "searches"
@@ -54,8 +56,8 @@ class Followed:
     """A search, as it went."""
 
     seed: int
-    choices: list[tuple[float, Choice, float]] = field(default_factory=list)
-    """Seconds since the start, the choice from then on, and its value."""
+    finalists: list[tuple[float, list[Choice], float]] = field(default_factory=list)
+    """Seconds since the start, the finalists from then on, the best first, and its value."""
 
 
 def main() -> None:
@@ -65,6 +67,7 @@ def main() -> None:
     options.add_argument("--seconds", type=float, default=60.0, help="of each search (default 60)")
     known = ", ".join([*SETTINGS, *SCRIPTS])
     options.add_argument("--contenders", default="thaw,tpe", help=f"of {known} (thaw,tpe)")
+    options.add_argument("--top", type=int, default=1, help="finalists; params.yaml has select.top_k: 3 (default 1)")
     options.add_argument("--workers", type=int, default=2, help="of a search, and for the confirmations (default 2)")
     options.add_argument("--again", action="store_true", help="search also where a search is recorded")
     options.add_argument("--searches-only", action="store_true", help="leave the confirmations to another call")
@@ -75,6 +78,7 @@ def main() -> None:
     names = arguments.contenders.split(",")
     # Another length or number of workers is another measurement.
     about = f"{arguments.problem}-{arguments.seconds:g}s-{arguments.workers}"
+    about += f"-top{arguments.top}" if arguments.top > 1 else ""
     folder = arguments.work / about
     project = opened(PROBLEMS[arguments.problem], folder / "project")
     found: dict[str, list[Followed]] = {name: [] for name in names}
@@ -120,22 +124,29 @@ def _once(path: Path, project: Project, name: str, seed: int, arguments: Any) ->
     """A search that was followed before, here or where it was recorded, or is now."""
     if path.is_file():
         known = json.loads(path.read_text(encoding="utf-8"))
-        return Followed(seed, [(at, (choice[0], choice[1]), value) for at, choice, value in known["choices"]])
+        return Followed(seed, [(at, [(r, e) for r, e in few], value) for at, few, value in known["finalists"]])
     recorded = read_recorded(RECORDED / f"{path.parent.name}.json").get(name, [])
     if not arguments.again and seed < len(recorded):
         base = load(project.folder / "problem.yaml").recipe()
-        made = [(at, base.replace(fields), value) for at, fields, value in recorded[seed]]
-        return Followed(seed, [(at, (_text(one.nested()), one.train.epochs), value) for at, one, value in made])
-    followed = follow(project, name, seed, arguments.seconds, arguments.workers)
+        found = [(at, [_choice(base.replace(fields)) for fields in few], value) for at, few, value in recorded[seed]]
+        return Followed(seed, found)
+    followed = follow(project, name, seed, arguments)
     path.write_text(json.dumps(asdict(followed)), encoding="utf-8")
     return followed
+
+
+def _choice(recipe: Recipe) -> Choice:
+    return json.dumps(recipe.nested(), sort_keys=True), recipe.train.epochs
 
 
 def record(folder: Path, project: Project, found: dict[str, list[Followed]]) -> None:
     """Store the searches: they need an idle machine for an hour, the confirmations do not."""
     base = load(project.folder / "problem.yaml").recipe().nested()
     content = {
-        name: [[[round(at, 2), _changed(base, choice[0]), value] for at, choice, value in run.choices] for run in runs]
+        name: [
+            [[round(at, 2), [_changed(base, r) for r, _ in few], value] for at, few, value in run.finalists]
+            for run in runs
+        ]
         for name, runs in found.items()
     }
     RECORDED.mkdir(exist_ok=True)
@@ -143,8 +154,9 @@ def record(folder: Path, project: Project, found: dict[str, list[Followed]]) -> 
     path.write_text(json.dumps(read_recorded(path) | content, separators=(",", ":")) + "\n", encoding="utf-8")
 
 
-def read_recorded(path: Path) -> dict[str, list[list[tuple[float, dict[str, Any], float]]]]:
-    """Of each kind of search its runs: seconds, the fields that are not those of problem.yaml, and the value."""
+def read_recorded(path: Path) -> dict[str, list[list[tuple[float, list[dict[str, Any]], float]]]]:
+    """Of each kind of search its runs: seconds, of each finalist the fields that are not those of problem.yaml, and
+    the best one's value."""
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
@@ -158,18 +170,15 @@ def _changed(base: dict[str, dict[str, Any]], recipe: str) -> dict[str, Any]:
     }
 
 
-def _text(fields: dict[str, Any]) -> str:
-    return json.dumps(fields, sort_keys=True)
-
-
 def _count(project: Project) -> int:
     from podium.data.dataset import open_split
 
     return len(open_split(project.prepared / "val").labels)
 
 
-def follow(project: Project, name: str, seed: int, seconds: float, workers: int) -> Followed:
-    """Run one search for so long, and read its choices from its journal as it is written."""
+def follow(project: Project, name: str, seed: int, arguments: Any) -> Followed:
+    """Run one search for its time, and read its finalists from its journal as it is written."""
+    seconds, workers = arguments.seconds, arguments.workers
     project.forget()
     shutil.copy(project.folder / "problem.yaml", project.folder / "params.yaml")
     if name in SCRIPTS:
@@ -187,18 +196,17 @@ def follow(project: Project, name: str, seed: int, seconds: float, workers: int)
         time.sleep(LOOK)
     content = project.journal.read_bytes() if project.journal.is_file() else b""
     _stop(process)
-    found = choices_said(project) if name in SCRIPTS else choices(project, content, written)
-    followed = Followed(seed, [choice for choice in found if choice[0] < seconds])
-    print(f"seed {seed}: {name}: {len(followed.choices)} choices, the last of {_value(followed):.4f}", flush=True)
+    found = said_finalists(project) if name in SCRIPTS else finalists(project, content, written, arguments.top)
+    followed = Followed(seed, [one for one in found if one[0] < seconds])
+    best = followed.finalists[-1][2] if followed.finalists else 0.0
+    print(f"seed {seed}: {name}: {len(followed.finalists)} sets of finalists, the last best of {best:.4f}", flush=True)
     return followed
 
 
-def _value(followed: Followed) -> float:
-    return followed.choices[-1][2] if followed.choices else 0.0
-
-
-def choices(project: Project, journal: bytes, written: list[tuple[float, int]]) -> list[tuple[float, Choice, float]]:
-    """What the search would have chosen when: after each line of its `journal`, whose size at each moment is known."""
+def finalists(
+    project: Project, journal: bytes, written: list[tuple[float, int]], top: int
+) -> list[tuple[float, list[Choice], float]]:
+    """The finalists of the search: after each line of its `journal`, whose size at each moment is known."""
     from optuna.study import StudyDirection
 
     from podium.tuning.shared_epochs import best_epoch, dimension_of
@@ -206,8 +214,8 @@ def choices(project: Project, journal: bytes, written: list[tuple[float, int]]) 
     params = load(project.folder / "params.yaml")
     recipes: dict[int, dict[str, Any]] = {}
     values: dict[int, dict[int, float]] = {}
-    found: list[tuple[float, Choice, float]] = []
-    best = 0.0
+    found: list[tuple[float, list[Choice], float]] = []
+    results: dict[int, tuple[float, Choice]] = {}
     for at, line in _lines(journal, written):
         record = json.loads(line)
         number = record.get("trial_id")
@@ -223,21 +231,23 @@ def choices(project: Project, journal: bytes, written: list[tuple[float, int]]) 
             result = best_epoch(values[number], dimension, StudyDirection.MAXIMIZE)
         else:
             result = (epoch, values[number][epoch]) if epoch == recipe.train.epochs else None
-        if result is not None and result[1] > best:
-            best = result[1]
-            fields = recipe.replace({"train.epochs": result[0]}).nested()
-            found.append((at, (_text(fields), result[0]), best))
+        if result is None:
+            continue
+        results[number] = result[1], _choice(recipe.replace({"train.epochs": result[0]}))
+        best = sorted(results.values(), key=lambda one: -one[0])[:top]  # of equal ones those that began first
+        few = [choice for _, choice in best]
+        if not found or few != found[-1][1]:
+            found.append((at, few, best[0][0]))
     return found
 
 
-def choices_said(project: Project) -> list[tuple[float, Choice, float]]:
+def said_finalists(project: Project) -> list[tuple[float, list[Choice], float]]:
     """What a script would have chosen when: after each trial that has ended."""
     params = load(project.folder / "params.yaml")
-    found: list[tuple[float, Choice, float]] = []
+    found: list[tuple[float, list[Choice], float]] = []
     for ended, value, settings in sorted(said(project), key=lambda one: one[0]):
         if value > (found[-1][2] if found else 0.0):
-            fields = _text(params.recipe().replace(settings).nested())
-            found.append((ended - project.started, (fields, settings["train.epochs"]), value))
+            found.append((ended - project.started, [_choice(params.recipe().replace(settings))], value))
     return found
 
 
@@ -252,19 +262,20 @@ def _lines(journal: bytes, written: list[tuple[float, int]]) -> list[tuple[float
 
 
 def asked_for(found: dict[str, list[Followed]], means: dict[Choice, float], images: int) -> set[Choice]:
-    """The choices that have to be trained again next: each search's last one; then, in order, those until the target.
+    """What has to be trained again next: each search's last finalists; then, in order, those until the target.
 
-    A choice after that changes nothing but by being the best of all, which the last ones are asked for.
+    What comes after that changes nothing but by being the best of all, which the last ones are asked for.
     """
-    searches = [run for runs in found.values() for run in runs if run.choices]
-    if last := {run.choices[-1][1] for run in searches} - means.keys():
+    searches = [run for runs in found.values() for run in runs if run.finalists]
+    if last := {choice for run in searches for choice in run.finalists[-1][1]} - means.keys():
         return last
     target = target_of(means, images)
     wanted: set[Choice] = set()
     for run in searches:
-        first = next((i for i, (_, c, _) in enumerate(run.choices) if means.get(c, 1.0) >= target - 1e-9), None)
-        if first is not None and run.choices[first][1] not in means:
-            wanted |= {choice for _, choice, _ in run.choices[first : first + TOGETHER]} - means.keys()
+        sets = [few for _, few, _ in run.finalists]
+        first = next((i for i, few in enumerate(sets) if any(means.get(c, 1.0) >= target - 1e-9 for c in few)), None)
+        if first is not None and set(sets[first]) - means.keys():
+            wanted |= {choice for few in sets[first : first + TOGETHER] for choice in few} - means.keys()
     return wanted
 
 
@@ -274,8 +285,13 @@ def target_of(means: dict[Choice, float], images: int) -> float:
 
 
 def reached(run: Followed, means: dict[Choice, float], target: float) -> float | None:
-    """When the search's choice was first as good as `target` on fresh seeds."""
-    return next((at for at, choice, _ in run.choices if means.get(choice, 0.0) >= target - 1e-9), None)
+    """When one of the search's finalists was first as good as `target` on fresh seeds."""
+    return next((at for at, few, _ in run.finalists if _best(few, means) >= target - 1e-9), None)
+
+
+def _best(few: list[Choice], means: dict[Choice, float]) -> float:
+    """The mean on fresh seeds of the best of them, which `select` would take."""
+    return max((means.get(choice, 0.0) for choice in few), default=0.0)
 
 
 def report(found: dict[str, list[Followed]], means: dict[Choice, float], images: int, arguments: Any) -> None:
@@ -294,7 +310,7 @@ def report(found: dict[str, list[Followed]], means: dict[Choice, float], images:
         other = bool(ours) and name != "thaw"
         ratio = median(ours) / median(counted[name]) if other else None
         p = float(wilcoxon(ours, counted[name]).pvalue) if other and len(runs) > 1 and ours != counted[name] else None
-        last = [means[run.choices[-1][1]] if run.choices else 0.0 for run in runs]
+        last = [_best(run.finalists[-1][1], means) if run.finalists else 0.0 for run in runs]
         rows.append([name, f"{had} of {len(runs)}", f"{median(counted[name]):.1f} s",
                      "" if ratio is None else f"{ratio:.2f}", "" if p is None else f"{p:.3f}",
                      f"{median(last):.4f}"])  # fmt: skip
@@ -303,6 +319,7 @@ def report(found: dict[str, list[Followed]], means: dict[Choice, float], images:
     text = f"{arguments.problem}: best on fresh seeds {best:.4f}, target {target:.4f}; {arguments.seconds:g} s each\n"
     text += "\n".join([table(head, rows), *(verdict(summary, name) for name in summary if name in DEMANDS and ours)])
     name = "thaw" if arguments.problem == "bare" else f"thaw_{arguments.problem}"
+    name += f"_top{arguments.top}" if arguments.top > 1 else ""
     publish(name, text, {"target": target, "searches": summary}, draw(found, means), quick=arguments.quick)
 
 
@@ -320,11 +337,11 @@ def verdict(summary: dict[str, Any], name: str) -> str:
 
 
 def draw(found: dict[str, list[Followed]], means: dict[Choice, float]) -> Any:
-    """The mean on fresh seeds of each search's choice over time."""
+    """The mean on fresh seeds of each search's best finalist over time."""
     figure, drawn = axes(8, 4.5)
     for index, (name, runs) in enumerate(found.items()):
         for number, run in enumerate(runs):
-            points = [(at, means[choice]) for at, choice, _ in run.choices if choice in means]
+            points = [(at, _best(few, means)) for at, few, _ in run.finalists if set(few) <= means.keys()]
             label = name if number == 0 else None
             drawn.step(*zip(*points, strict=True), where="post", color=f"C{index}", label=label) if points else None
     drawn.set(xscale="log", xlabel="seconds since the process was started", ylabel="accuracy on fresh seeds")
