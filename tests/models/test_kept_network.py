@@ -98,6 +98,19 @@ def test_large_network_is_not_kept(params: ModelParams, monkeypatch: pytest.Monk
     assert build._kept == {}
 
 
+def test_network_that_can_not_be_copied_is_built_for_each(params: ModelParams, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = build.build_model
+
+    def with_a_result(params: ModelParams, images: ImageSpec) -> nn.Sequential:
+        model = made(params, images)
+        vars(model)["result"] = torch.ones(1, requires_grad=True) * 2  # no leaf: torch copies none
+        return model
+
+    monkeypatch.setattr(build, "build_model", with_a_result)
+    assert _differing(_first(params, 7)[0], _first(params, 7)[0]) == set()
+    assert _differing(_first(params, 7)[0], _first(params, 8)[0]) == HEAD
+
+
 def test_head_of_a_kind_that_only_its_network_starts_is_each_trainings_own(
     params: ModelParams, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -762,6 +762,16 @@ def test_code_is_tried_in_a_process_of_its_own(own: OwnCode, text: str, problem:
     assert str(caught.value).startswith(problem.format(m=module))
 
 
+@pytest.mark.slow
+def test_code_is_tried_where_the_fork_server_is_gone(own: OwnCode, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: Any) -> None:
+        raise EOFError
+
+    monkeypatch.setattr("multiprocessing.context.ForkServerProcess.start", refuse)
+    recipe = Recipe().replace({"model.name": f"{own.write(GOOD_NETWORK)}:Net"})
+    rehearsal.rehearse(recipe, SearchParams(), tiny.IMAGES, forked=True)
+
+
 @pytest.mark.parametrize("hangs", [False, True], ids=["ends the process", "hangs"])
 @pytest.mark.parametrize(
     ("limits", "metrics", "gate", "names"),

@@ -92,7 +92,10 @@ def _as_its_file_gives_it(params: ModelParams, images: ImageSpec) -> nn.Sequenti
         _kept.clear()
         if sum(tensor.nbytes for tensor in model.state_dict().values()) <= KEPT:
             _kept[key] = model
-    model = copy.deepcopy(model)
+    try:
+        model = copy.deepcopy(model)
+    except (RuntimeError, TypeError):  # a network may hold what can't be copied, such as results of a pass
+        return _with_weights(params, images)
     backbone = backbone_of(model)
     return model if backbone is None or backbone.start_heads() else _with_weights(params, images)
 

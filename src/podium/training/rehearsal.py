@@ -115,7 +115,10 @@ def _forked(job: str) -> "subprocess.CompletedProcess[str]":
         for path, content in zip(streams, (job, "", ""), strict=True):
             Path(path).write_text(content, encoding="utf-8")
         process = multiprocessing.get_context("forkserver").Process(target=_answer, args=(streams, str(Path.cwd())))
-        process.start()
+        try:
+            process.start()
+        except (EOFError, OSError):  # the server was killed, or no process can be forked from it
+            return _started(job)
         try:
             process.join(PATIENCE)
             if process.is_alive():
