@@ -1,10 +1,15 @@
 """Own code that is bad in one way each: what is wrong is said before the search, with the line or the parameter."""
 
+import os
 import re
+import signal
 import subprocess
+import sys
 from pathlib import Path
+from textwrap import dedent
 from typing import Any
 
+import psutil
 import pytest
 import torch
 
@@ -19,6 +24,7 @@ from podium.training import rehearsal
 from podium.training.augmentations import Draw
 from podium.training.program import training
 from podium.training.try_out import try_metric
+from waiting import until
 
 GOOD_NETWORK = """
 import torch
@@ -760,6 +766,41 @@ def test_code_is_tried_in_a_process_of_its_own(own: OwnCode, text: str, problem:
     with pytest.raises(InputError) as caught:
         rehearsal.rehearse(recipe, SearchParams(), tiny.IMAGES, forked=forked)
     assert str(caught.value).startswith(problem.format(m=module))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_code_that_is_tried_ends_with_the_search(own: OwnCode, tmp_path: Path, number: int) -> None:
+    module = own.write(
+        """
+        import os, time
+        from pathlib import Path
+        Path("tried").write_text(str(os.getpid()))
+        time.sleep(1000)
+        """
+    )
+    script = tmp_path / "search.py"
+    script.write_text(
+        dedent(f"""
+        from podium.config.recipe import Recipe
+        from podium.config.search_section import SearchParams
+        from podium.models.networks import ImageSpec
+        from podium.training.rehearsal import rehearse
+
+        if __name__ == "__main__":
+            images = ImageSpec((1, 8, 8), 3, (0.5,), (0.25,))
+            rehearse(Recipe().replace({{"model.name": "{module}:Net"}}), SearchParams(), images, forked=True)
+        """)
+    )
+    files = tmp_path / "files"
+    files.mkdir()
+    search = subprocess.Popen([sys.executable, str(script)], env=os.environ | {"TMPDIR": str(files)})
+    tried = tmp_path / "tried"
+    until(lambda: tried.is_file() and tried.read_text() != "", search)
+    search.send_signal(number)
+    search.wait()
+    until(lambda: not psutil.pid_exists(int(tried.read_text())))
+    until(lambda: not list(files.glob("podium-rehearsal-*")))
 
 
 @pytest.mark.slow

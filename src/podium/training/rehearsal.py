@@ -8,11 +8,14 @@ torch, so is this one; else it is `python -m podium.training.rehearsal`.
 import json
 import multiprocessing
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
@@ -133,12 +136,22 @@ def _forked(job: str) -> "subprocess.CompletedProcess[str]":
 def _answer(streams: list[str], folder: str) -> None:
     """Be what `python -m podium.training.rehearsal` is in `folder`, with files in the place of the three streams."""
     os.chdir(folder)
+    threading.Thread(target=_end_with_the_search, args=(Path(streams[0]).parent,), daemon=True).start()
     for number, (path, mode) in enumerate(zip(streams, (os.O_RDONLY, os.O_WRONLY, os.O_WRONLY), strict=True)):
         opened = os.open(path, mode)
         os.dup2(opened, number)
         os.close(opened)
     sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 (it is open as long as the process is there)
     main()
+
+
+def _end_with_the_search(files: Path) -> None:
+    """End this process once the one that asked is gone, and remove the `files` that it left; code may run for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        shutil.rmtree(files, ignore_errors=True)
+        os._exit(1)
 
 
 def problems_of(base: Recipe, search: SearchParams, images: ImageSpec | None) -> list[str]:
