@@ -83,9 +83,10 @@ def test_another_network_is_built(params: ModelParams, tmp_path: Path, change: s
         params = params.model_copy(update={"normalize": "none"})
     elif change == "mirrored":
         params = params.model_copy(update={"flip_average": True})
-    after = _first(params, 7, images)[0]
+    after, layers = _first(params, 7, images)[0], repr(build.initial_model(params, images))
     build._kept.clear()
     again = _first(params, 7, images)[0]
+    assert layers == repr(build.initial_model(params, images))
     assert after.keys() == again.keys()
     assert _differing(after, again) == set()
     same = before.keys() == after.keys() and all(before[name].shape == after[name].shape for name in before)

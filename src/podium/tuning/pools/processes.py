@@ -91,6 +91,7 @@ class _Spot:
 
 def warm_up(network: str = "") -> None:
     """Start the fork server now: it imports torch and the library of `network` while the driver imports its own."""
+    network = network or next(reversed(_warm), "")  # where it was killed it is the same again
     library = network.partition(":")[0]
     modules = [WORKER, *([LIBRARIES[library]] if library in LIBRARIES else [])]
     multiprocessing.get_context("forkserver").set_forkserver_preload(modules)
