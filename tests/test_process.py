@@ -1,9 +1,11 @@
 """How a process ends when a store fails in the middle of its work, and what a traceback is left for."""
 
+import errno
 import os
 import sqlite3
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -263,3 +265,51 @@ def test_stage_that_is_given_arguments_does_nothing_but_say_so(
         ended = int(end.code or 0)
     assert (ended, began) == (code, [])
     assert words in "".join(capsys.readouterr())
+
+
+SOCKETS = """
+from multiprocessing import forkserver, util
+from podium import process
+
+def main():
+    forkserver.ensure_running()
+    print(util.get_temp_dir())
+
+process.run(main)
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "length", "is_used"),
+    [("TMPDIR", 60, True), ("TMPDIR", 71, True), ("TMPDIR", 72, False), ("TMPDIR", 200, False), ("TEMP", 90, False)],
+)
+def test_processes_start_below_a_long_folder_for_temporary_files(name: str, length: int, is_used: bool) -> None:
+    with tempfile.TemporaryDirectory(dir=process.SHORT) as short:
+        given = Path(short, "x" * (length - len(short) - 1))
+        given.mkdir()
+        others = {key: value for key, value in os.environ.items() if key not in {"TMPDIR", "TEMP", "TMP"}}
+        done = subprocess.run(
+            [sys.executable, "-c", SOCKETS], env=others | {name: str(given)}, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        made = Path(done.stdout.strip())
+        assert made.parent == (given if is_used else Path(process.SHORT))
+        assert not made.exists()
+
+
+def test_folder_that_is_too_long_where_no_other_can_be_written_is_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    def refuse() -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    long = tmp_path / ("x" * 100)
+    long.mkdir()
+    monkeypatch.setenv("TMPDIR", str(long))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    monkeypatch.setattr("multiprocessing.util.get_temp_dir", refuse)
+    with pytest.raises(SystemExit) as ended:
+        process.run(lambda: None)
+    assert ended.value.code == 2
+    assert "TMPDIR is too long for the path of a socket" in capsys.readouterr().err
+    assert tempfile.gettempdir() == str(long)

@@ -12,6 +12,8 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import TextIO
 
+import psutil
+
 from podium.errors import PodiumError, RefusedError
 
 PATIENCE = 60.0
@@ -144,12 +146,11 @@ def _is_orphan(text: str) -> bool:
         who = json.loads(text)
         if who["host"] != socket.gethostname() or "dvc" not in who:
             return False
-        os.kill(int(who["dvc"]), 0)
-    except ProcessLookupError:
+        return bool(psutil.Process(int(who["dvc"])).status() == psutil.STATUS_ZOMBIE)  # nobody may collect it
+    except psutil.NoSuchProcess:
         return True
-    except (ValueError, KeyError, TypeError, OSError):
+    except (ValueError, KeyError, TypeError, OverflowError, psutil.Error):
         return False
-    return False
 
 
 def _open(path: Path) -> TextIO:

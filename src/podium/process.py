@@ -10,11 +10,13 @@ import re
 import signal
 import sqlite3
 import sys
+import tempfile
 import threading
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
+from multiprocessing import util
 from types import FrameType, TracebackType
 from typing import TextIO
 
@@ -27,7 +29,12 @@ DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCE
 SHORT_WRITE = re.compile(r"\d+ requested and \d+ written")
 """What numpy says of a disk that took a part of an array: it leaves the error's number out."""
 POLL_SECONDS = 0.5
-"""Time between two checks whether DVC is still running."""
+"""Time between two checks whether another process is still running."""
+SOCKET_PATH = 103
+"""Bytes of a socket's path that every system takes (unix(7): 107; macOS: 103)."""
+SOCKET = "/pymp-abcdefgh/listener-abcdefgh"
+"""As multiprocessing names one below the folder for temporary files."""
+SHORT = "/tmp"  # noqa: S108 (folders in it are made by mkdtemp)
 
 
 def run(main: Callable[[], object]) -> None:
@@ -36,6 +43,7 @@ def run(main: Callable[[], object]) -> None:
     _use_utf8()
     short_interrupts()
     try:
+        _keep_sockets_short()
         main()
         sys.stdout.flush()
         _discard_unwritable()  # warnings that a full disk did not take: they are no result
@@ -139,7 +147,7 @@ def run_stage(main: Callable[[], object]) -> None:
     if given := sys.argv[1:]:
         main = partial(_explain, given)
     if "DVC_STAGE" in os.environ:
-        threading.Thread(target=_end_with, args=(os.getppid(),), name="podium-dvc", daemon=True).start()
+        end_with(os.getppid())
     run(main)
 
 
@@ -239,8 +247,35 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
         following = following.__cause__ or following.__context__
 
 
+def end_with(parent: int) -> None:
+    """From now on end this process, as on SIGTERM, once `parent`, which started it, is gone."""
+    threading.Thread(target=_end_with, args=(parent,), name="podium-parent", daemon=True).start()
+
+
 def _end_with(parent: int) -> None:
     never = threading.Event()
     while os.getppid() == parent:
         never.wait(POLL_SECONDS)
     os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _keep_sockets_short() -> None:
+    """Let multiprocessing make its sockets in /tmp where TMPDIR is so long that no socket can be made below it.
+
+    Raises InputError if that can't be written either.
+    """
+    if all(len(os.fsencode(os.environ.get(name, "") + SOCKET)) <= SOCKET_PATH for name in ("TMPDIR", "TEMP", "TMP")):
+        return
+    given = tempfile.gettempdir()
+    if len(os.fsencode(given + SOCKET)) <= SOCKET_PATH:
+        return
+    tempfile.tempdir = SHORT
+    try:
+        util.get_temp_dir()  # it is kept, handed down to children, and removed at the end
+    except OSError as error:
+        raise InputError(
+            f"TMPDIR is too long for the path of a socket ({given}: at most {SOCKET_PATH - len(SOCKET)} bytes), and"
+            f" {SHORT} can't be written: {error.strerror}. Set TMPDIR to a shorter folder"
+        ) from None
+    finally:
+        tempfile.tempdir = given

@@ -18,6 +18,7 @@ from podium.promotion import git_process, ledger, moves
 from podium.promotion.git_tags import GitTags
 from podium.promotion.ledger import Entry, digest
 from podium.tracking.store import Tracking
+from waiting import gone
 
 NAME = "tiny"
 
@@ -280,14 +281,6 @@ def number_of(path: Path) -> int:
     """The number that a program left beside itself; 0: none yet."""
     left = path.with_name(f"{path.name}.number")
     return int(left.read_text() or 0) if left.is_file() else 0
-
-
-def gone(number: int) -> bool:
-    """Whether the process has ended; who is to collect it may be busy."""
-    try:
-        return bool(psutil.Process(number).status() == psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return True
 
 
 @pytest.fixture

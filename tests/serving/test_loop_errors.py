@@ -32,8 +32,10 @@ async def main():
         full.set()
     asyncio.get_running_loop().set_exception_handler(seen)
     server = await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", 0, backlog=1024)
+    connected = asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline)
     print(server.sockets[0].getsockname()[1], flush=True)
     await full.wait()
+    await connected
     ended.set()
     server.close()
     await asyncio.sleep(1.5)  # asyncio tries to accept again after a second
@@ -45,12 +47,16 @@ asyncio.run(main())
 @pytest.mark.slow
 def test_server_without_open_files_says_so_once_and_ends_without_tracebacks() -> None:
     with subprocess.Popen(
-        [sys.executable, "-c", SERVER], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as (server):
+        [sys.executable, "-c", SERVER],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as server:
         assert server.stdout is not None
         address = ("127.0.0.1", int(server.stdout.readline()))
         clients = [socket.create_connection(address) for _ in range(60)]
-        _, said = server.communicate()
+        _, said = server.communicate("connected\n")
         for client in clients:
             client.close()
     assert said == "ERROR no connection is taken until another ends: Too many open files (ulimit -n)\n"

@@ -24,7 +24,7 @@ from podium.training import rehearsal
 from podium.training.augmentations import Draw
 from podium.training.program import training
 from podium.training.try_out import try_metric
-from waiting import until
+from waiting import gone, until
 
 GOOD_NETWORK = """
 import torch
@@ -769,8 +769,9 @@ def test_code_is_tried_in_a_process_of_its_own(own: OwnCode, text: str, problem:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("forked", [True, False])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_code_that_is_tried_ends_with_the_search(own: OwnCode, tmp_path: Path, number: int) -> None:
+def test_code_that_is_tried_ends_with_the_search(own: OwnCode, tmp_path: Path, number: int, forked: bool) -> None:
     module = own.write(
         """
         import os, time
@@ -782,24 +783,30 @@ def test_code_that_is_tried_ends_with_the_search(own: OwnCode, tmp_path: Path, n
     script = tmp_path / "search.py"
     script.write_text(
         dedent(f"""
+        from podium import process
         from podium.config.recipe import Recipe
         from podium.config.search_section import SearchParams
         from podium.models.networks import ImageSpec
         from podium.training.rehearsal import rehearse
 
-        if __name__ == "__main__":
+        def main():
             images = ImageSpec((1, 8, 8), 3, (0.5,), (0.25,))
-            rehearse(Recipe().replace({{"model.name": "{module}:Net"}}), SearchParams(), images, forked=True)
+            rehearse(Recipe().replace({{"model.name": "{module}:Net"}}), SearchParams(), images, forked={forked})
+
+        if __name__ == "__main__":
+            process.run(main)
         """)
     )
-    files = tmp_path / "files"
+    files = tmp_path / ("files" * 20)  # below which no socket can be made
     files.mkdir()
     search = subprocess.Popen([sys.executable, str(script)], env=os.environ | {"TMPDIR": str(files)})
     tried = tmp_path / "tried"
     until(lambda: tried.is_file() and tried.read_text() != "", search)
+    code = int(tried.read_text())
+    assert ("multiprocessing.forkserver" in " ".join(psutil.Process(code).cmdline())) == forked
     search.send_signal(number)
     search.wait()
-    until(lambda: not psutil.pid_exists(int(tried.read_text())))
+    until(lambda: gone(code))
     until(lambda: not list(files.glob("podium-rehearsal-*")))
 
 

@@ -2,7 +2,7 @@
 
 It runs in a process of its own, a job as JSON on standard input, the problems as JSON on standard output: code that
 ends the process, or imports half of the world, does so there. Where workers are forked from a server that has imported
-torch, so is this one; else it is `python -m podium.training.rehearsal`.
+torch, so is this one; else it is `python -m podium.training.rehearsal`. It ends with the search that asks.
 """
 
 import json
@@ -19,7 +19,7 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
-from podium import components, own_code
+from podium import components, own_code, process
 from podium.components import Choice
 from podium.config.limits import metrics_of
 from podium.config.recipe import Recipe
@@ -105,7 +105,7 @@ def rehearse(
 
 def _started(job: str) -> "subprocess.CompletedProcess[str]":
     """What a new interpreter made of `job`. Raises TimeoutExpired."""
-    command = [sys.executable, "-m", "podium.training.rehearsal"]
+    command = [sys.executable, "-m", "podium.training.rehearsal", str(os.getpid())]
     return subprocess.run(
         command, input=job, capture_output=True, text=True, errors="replace", timeout=PATIENCE, check=False
     )
@@ -117,20 +117,20 @@ def _forked(job: str) -> "subprocess.CompletedProcess[str]":
         streams = [str(Path(folder, name)) for name in ("in", "out", "err")]
         for path, content in zip(streams, (job, "", ""), strict=True):
             Path(path).write_text(content, encoding="utf-8")
-        process = multiprocessing.get_context("forkserver").Process(target=_answer, args=(streams, str(Path.cwd())))
+        child = multiprocessing.get_context("forkserver").Process(target=_answer, args=(streams, str(Path.cwd())))
         try:
-            process.start()
+            child.start()
         except (EOFError, OSError):  # the server was killed, or no process can be forked from it
             return _started(job)
         try:
-            process.join(PATIENCE)
-            if process.is_alive():
+            child.join(PATIENCE)
+            if child.is_alive():
                 raise subprocess.TimeoutExpired("rehearsal", PATIENCE)
         finally:  # also after Ctrl-C, which it does not hear
-            process.kill()
-            process.join()
+            child.kill()
+            child.join()
         said = [Path(path).read_text(encoding="utf-8", errors="replace") for path in streams[1:]]
-        return subprocess.CompletedProcess([], process.exitcode or 0, *said)
+        return subprocess.CompletedProcess([], child.exitcode or 0, *said)
 
 
 def _answer(streams: list[str], folder: str) -> None:
@@ -215,4 +215,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    process.end_with(int(sys.argv[1]))
     main()

@@ -11,7 +11,6 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, cast
 
-import psutil
 import pytest
 
 import tiny
@@ -23,7 +22,7 @@ from podium.tuning.pools.placement import Place, visible
 from podium.tuning.pools.processes import ProcessPool, Setup, how_it_ended
 from tuning.scripted import Recorder, states
 from tuning.sessions import Killer, curves, search
-from waiting import PATIENCE, until
+from waiting import PATIENCE, gone, until
 
 
 @pytest.fixture(scope="module")
@@ -216,7 +215,7 @@ def test_worker_that_closes_its_pipe_does_not_outlive_that(prepared: Path, own: 
     pool.submit(Task(0, 1, 0, recipe.nested(), str(own.folder / "one.ckpt"), 1e9))
     first = pool._workers[0].process
     assert isinstance(_end_of_trial(pool), Lost)
-    until(lambda: not psutil.pid_exists(first.pid or 0))
+    until(lambda: gone(first.pid or 0))
     pool.close()
 
 
