@@ -111,12 +111,26 @@ def test_image_of_a_disagreement_is_kept_as_the_network_saw_it_if_asked_for(tmp_
     assert one.image.startswith(b"\x89PNG")
 
 
-@pytest.mark.parametrize("challenger", [None, predictor(Brightness())])
-def test_nothing_is_compared_without_another_version(tmp_path: Path, challenger: Predictor | None) -> None:
+@pytest.mark.parametrize(
+    ("challenger", "said"),
+    [
+        (None, []),
+        (
+            predictor(Brightness()),
+            ["version 1 answers and is asked in the shadow too: nothing is compared until one of them changes"],
+        ),
+    ],
+    ids=["not loaded yet", "the same"],
+)
+def test_nothing_is_compared_without_another_version(
+    tmp_path: Path, challenger: Predictor | None, said: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
     served = Served(tmp_path, challenger)
-    (answer,) = served.ask(Request(picture(), "image/png"))
-    assert answer["predictions"][0]["model"] == "brightness/1"
+    with caplog.at_level(logging.WARNING, "podium.serve"):
+        answers = served.ask(*[Request(picture(), "image/png")] * 3)
+    assert [one["predictions"][0]["model"] for one in answers] == ["brightness/1"] * 3
     assert pair_summary.every(tmp_path, "brightness") == []
+    assert [one.getMessage() for one in caplog.records] == said
 
 
 def test_challenger_that_fails_is_counted_and_reaches_no_client(

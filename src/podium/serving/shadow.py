@@ -44,6 +44,8 @@ class Shadow:
         self._dropped, self._lock = 0, threading.Lock()
         self._versions: Versions | None = None
         self._failing = ""
+        self._same = 0
+        """The version that answered and was to be compared with itself last."""
 
     def dropped(self, images: int) -> None:
         """So many images were not seen: the queue was full."""
@@ -54,8 +56,11 @@ class Shadow:
         """Ask the other version for the images, and write both answers. Raises sqlite3.Error where that fails."""
         canary = answers.role == "challenger"
         other = self.champion() if canary else self.challenger()
-        if other is None or other.number == answers.number:
-            return  # not loaded yet, or the challenger has become champion: there is nothing to compare
+        if other is None:
+            return  # not loaded yet
+        if other.number == answers.number:
+            self._log_same(other.number)
+            return
         own, asked = _own(answers), self._ask(other, images)
         champion, challenger = (asked, own) if canary else (own, asked)
         versions = [(answers.number, answers.digest), (other.number, other.digest)]
@@ -116,6 +121,13 @@ class Shadow:
         if why != self._failing:
             LOG.warning("version %s fails in the shadow: %s", other.number, one_line(why))
         self._failing = why
+
+    def _log_same(self, number: int) -> None:
+        """Log once for each version that there is nothing to compare it with."""
+        if number != self._same:
+            what = "version %s answers and is asked in the shadow too: nothing is compared until one of them changes"
+            LOG.warning(what, number)
+        self._same = number
 
     def _image(self, images: Images, index: int) -> bytes | None:
         """What the network saw, not the client's file: nothing that a client made is kept."""
