@@ -78,13 +78,8 @@ def main() -> None:
 def _wrong(arguments: argparse.Namespace) -> str:
     """What can't be done with these arguments; empty: nothing."""
     problem, recorded = arguments.seconds, [name for name in PROBLEMS if curves.table(name).is_file()]
-    if problem is not None and problem not in PROBLEMS:
-        return f"--seconds must be one of {', '.join(recorded)}; got {problem}"
     if problem is not None and problem not in recorded:
-        return (
-            f"--seconds must be a problem that was recorded ({', '.join(recorded)}); got {problem}:"
-            f" record it first, by python benchmarks/curves.py {problem}"
-        )
+        return f"--seconds must be one of {', '.join(recorded)}, which benchmarks/curves.py recorded; got {problem}"
     for name in ("slower", "limit"):
         value = getattr(arguments, name)
         if value is not None and problem is None:

@@ -15,14 +15,16 @@ from statistics import fmean
 from typing import Any
 
 FRESH = 3
-"""Seeds on which a choice is trained again."""
+"""Seeds on which a choice is trained again, if no other number is given."""
 Choice = tuple[str, int]
 """A configuration (its fields as JSON, with its epochs) and that number of epochs."""
 Job = tuple[list[Choice], int]
 """Choices of one training, and the number of the seed."""
 
 
-def confirm(prepared: Path, path: Path, wanted: Iterable[Choice], workers: int) -> dict[Choice, float]:
+def confirm(
+    prepared: Path, path: Path, wanted: Iterable[Choice], workers: int, seeds: int = FRESH
+) -> dict[Choice, float]:
     """The mean validation accuracy of every choice over fresh seeds, by choice; each training is kept in `path`."""
     text = path.read_text(encoding="utf-8") if path.is_file() else ""
     whole = text[: text.rfind("\n") + 1]  # the last line of one that was killed may be half written
@@ -30,24 +32,24 @@ def confirm(prepared: Path, path: Path, wanted: Iterable[Choice], workers: int) 
     rows = [json.loads(line) for line in whole.splitlines()]
     known = {(recipe, epochs, seed): value for recipe, epochs, seed, value in rows}
     wanted = sorted(set(wanted))
-    jobs = _jobs(wanted, known)
-    print(f"{len(wanted)} choices on {FRESH} fresh seeds each, {len(jobs)} trainings to do", flush=True)
+    jobs = _jobs(wanted, known, seeds)
+    print(f"{len(wanted)} choices on {seeds} fresh seeds each, {len(jobs)} trainings to do", flush=True)
     with multiprocessing.get_context("spawn").Pool(workers) as pool, path.open("a", encoding="utf-8") as file:
         for done in pool.imap_unordered(partial(_trained, str(prepared)), jobs):
             for (recipe, epochs), seed, value in done:
                 known[recipe, epochs, seed] = value
                 file.write(json.dumps([recipe, epochs, seed, value]) + "\n")
             file.flush()
-    return {choice: fmean(known[*choice, seed] for seed in range(FRESH)) for choice in wanted}
+    return {choice: fmean(known[*choice, seed] for seed in range(seeds)) for choice in wanted}
 
 
-def _jobs(wanted: list[Choice], known: dict[tuple[str, int, int], float]) -> list[Job]:
+def _jobs(wanted: list[Choice], known: dict[tuple[str, int, int], float], seeds: int) -> list[Job]:
     """The trainings that are left to do, the longest first."""
     together: dict[tuple[str, int], list[Choice]] = defaultdict(list)
     for recipe, epochs in wanted:
         fields = json.loads(recipe)
         shared = fields if _recipe(fields).train.uses_total() else fields | {"train": fields["train"] | {"epochs": 0}}
-        for seed in range(FRESH):
+        for seed in range(seeds):
             if (recipe, epochs, seed) not in known:
                 together[json.dumps(shared, sort_keys=True), seed].append((recipe, epochs))
     jobs = [(choices, seed) for (_, seed), choices in together.items()]

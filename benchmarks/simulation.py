@@ -40,6 +40,7 @@ from worlds import World
 
 SEARCHES: dict[str, dict[str, Any]] = {
     "tpe + median": {"sampler": "tpe", "pruner": "median"},
+    "tpe + halving": {"sampler": "tpe", "pruner": "halving"},
     "random + halving": {"sampler": "random", "pruner": "halving"},
     "shared random + halving": {"sampler": "random", "pruner": "halving", "shared_epochs": True},
     "shared tpe + median": {"sampler": "tpe", "pruner": "median", "shared_epochs": True},

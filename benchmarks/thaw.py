@@ -2,8 +2,8 @@
 
 Real searches of a problem (problems.py): the plain script's three dimensions on the digits if no other is named. Each
 runs for a fixed time and is read as it goes: at any moment it has finalists, the --top configurations and numbers of
-epochs with the best values so far, as the stage `select` takes them. Afterwards they are trained again on three fresh
-seeds, the last ones and in order those until the target; the first moment that has one within one image of the best
+epochs with the best values so far, as the stage `select` takes them. Afterwards they are trained again on fresh seeds
+(--fresh), the last ones and in order those until the target; the first moment that has one within one image of the best
 mean is what is compared. Start-up counts. Of a script, and of searches that were recorded so, only the best counts.
 
   thaw         search.method: thaw
@@ -19,6 +19,7 @@ stopped, and prints the verdict again where nothing is left to do. Searches in b
 """
 
 import json
+import math
 import shutil
 import time
 from dataclasses import asdict, dataclass, field
@@ -27,7 +28,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from fresh_seeds import Choice, confirm
+from fresh_seeds import FRESH, Choice, confirm
 from measuring import ROOT, Project, axes, parser, publish, table
 from photo_sets import CACHE
 from podium.config.params import load
@@ -51,6 +52,10 @@ DEMANDS = {"tpe": 0.6, "plain": 0.5, "ray": 0.5, "lightning": 0.5}
 """How much of the time of each freeze-thaw may take: issue 19."""
 
 
+Written = tuple[float, int]
+"""Seconds since the start, and the bytes of the journal then."""
+
+
 @dataclass
 class Followed:
     """A search, as it went."""
@@ -58,6 +63,8 @@ class Followed:
     seed: int
     finalists: list[tuple[float, list[Choice], float]] = field(default_factory=list)
     """Seconds since the start, the finalists from then on, the best first, and its value."""
+    written: list[Written] = field(default_factory=list)
+    """When the journal was how long."""
 
 
 def main() -> None:
@@ -68,6 +75,7 @@ def main() -> None:
     known = ", ".join([*SETTINGS, *SCRIPTS])
     options.add_argument("--contenders", default="thaw,tpe", help=f"of {known} (thaw,tpe)")
     options.add_argument("--top", type=int, default=1, help="finalists; params.yaml has select.top_k: 3 (default 1)")
+    options.add_argument("--fresh", type=int, default=FRESH, help=f"seeds of a confirmation (default {FRESH})")
     options.add_argument("--workers", type=int, default=2, help="of a search, and for the confirmations (default 2)")
     options.add_argument("--again", action="store_true", help="search also where a search is recorded")
     options.add_argument("--searches-only", action="store_true", help="leave the confirmations to another call")
@@ -92,7 +100,7 @@ def main() -> None:
     means: dict[Choice, float] = {}
     images = _count(project)
     while wanted := asked_for(found, means, images):
-        means |= confirm(project.prepared, folder / "confirmed.jsonl", wanted, arguments.workers)
+        means |= confirm(project.prepared, folder / "confirmed.jsonl", wanted, arguments.workers, arguments.fresh)
     report(found, means, images, arguments)
 
 
@@ -130,7 +138,7 @@ def _once(path: Path, project: Project, name: str, seed: int, arguments: Any) ->
         base = load(project.folder / "problem.yaml").recipe()
         found = [(at, [_choice(base.replace(fields)) for fields in few], value) for at, few, value in recorded[seed]]
         return Followed(seed, found)
-    followed = follow(project, name, seed, arguments)
+    followed = follow(project, name, seed, arguments, path.with_suffix(".journal"))
     path.write_text(json.dumps(asdict(followed)), encoding="utf-8")
     return followed
 
@@ -176,8 +184,8 @@ def _count(project: Project) -> int:
     return len(open_split(project.prepared / "val").labels)
 
 
-def follow(project: Project, name: str, seed: int, arguments: Any) -> Followed:
-    """Run one search for its time, and read its finalists from its journal as it is written."""
+def follow(project: Project, name: str, seed: int, arguments: Any, journal: Path) -> Followed:
+    """Run one search for its time, and read its finalists from its journal as it is written; a copy is `journal`."""
     seconds, workers = arguments.seconds, arguments.workers
     project.forget()
     shutil.copy(project.folder / "problem.yaml", project.folder / "params.yaml")
@@ -186,7 +194,7 @@ def follow(project: Project, name: str, seed: int, arguments: Any) -> Followed:
     else:
         project.set(search__seed=seed, search__timeout=10 * seconds, runtime__workers=workers, **SETTINGS[name])
         process = project.start(["-m", "podium.stages.search"])
-    written: list[tuple[float, int]] = []
+    written: list[Written] = []
     while time.time() - project.started < seconds:
         if process.poll() is not None:
             raise SystemExit(f"{name} ended by itself:\n{project.output()[-3000:]}")
@@ -196,15 +204,16 @@ def follow(project: Project, name: str, seed: int, arguments: Any) -> Followed:
         time.sleep(LOOK)
     content = project.journal.read_bytes() if project.journal.is_file() else b""
     _stop(process)
+    journal.write_bytes(content)
     found = said_finalists(project) if name in SCRIPTS else finalists(project, content, written, arguments.top)
-    followed = Followed(seed, [one for one in found if one[0] < seconds])
+    followed = Followed(seed, [one for one in found if one[0] < seconds], written)
     best = followed.finalists[-1][2] if followed.finalists else 0.0
     print(f"seed {seed}: {name}: {len(followed.finalists)} sets of finalists, the last best of {best:.4f}", flush=True)
     return followed
 
 
 def finalists(
-    project: Project, journal: bytes, written: list[tuple[float, int]], top: int
+    project: Project, journal: bytes, written: list[Written], top: int
 ) -> list[tuple[float, list[Choice], float]]:
     """The finalists of the search: after each line of its `journal`, whose size at each moment is known."""
     from optuna.study import StudyDirection
@@ -215,7 +224,8 @@ def finalists(
     recipes: dict[int, dict[str, Any]] = {}
     values: dict[int, dict[int, float]] = {}
     found: list[tuple[float, list[Choice], float]] = []
-    results: dict[int, tuple[float, Choice]] = {}
+    results: dict[int, tuple[float, float, Choice]] = {}
+    losses = losses_of(journal)
     for at, line in _lines(journal, written):
         record = json.loads(line)
         number = record.get("trial_id")
@@ -233,11 +243,23 @@ def finalists(
             result = (epoch, values[number][epoch]) if epoch == recipe.train.epochs else None
         if result is None:
             continue
-        results[number] = result[1], _choice(recipe.replace({"train.epochs": result[0]}))
-        best = sorted(results.values(), key=lambda one: -one[0])[:top]  # of equal ones those that began first
-        few = [choice for _, choice in best]
+        loss = losses.get((number, result[0]), math.inf)
+        results[number] = -result[1], loss, _choice(recipe.replace({"train.epochs": result[0]}))
+        best = sorted(results.values(), key=lambda one: one[:2])[:top]  # podium/tuning/outcome.py, `ranked`
+        few = [choice for *_, choice in best]
         if not found or few != found[-1][1]:
-            found.append((at, few, best[0][0]))
+            found.append((at, few, -best[0][0]))
+    return found
+
+
+def losses_of(journal: bytes) -> dict[tuple[int, int], float]:
+    """The validation loss of each trial after each epoch, by which equal values are ranked."""
+    found = {}
+    for line in journal.splitlines():
+        if b'"history"' in line and b'"user_attr"' in line:
+            record = json.loads(line)
+            for epoch in record["user_attr"]["history"]:
+                found[record["trial_id"], int(epoch["epoch"])] = float(epoch["val_loss"])
     return found
 
 
@@ -251,7 +273,7 @@ def said_finalists(project: Project) -> list[tuple[float, list[Choice], float]]:
     return found
 
 
-def _lines(journal: bytes, written: list[tuple[float, int]]) -> list[tuple[float, bytes]]:
+def _lines(journal: bytes, written: list[Written]) -> list[tuple[float, bytes]]:
     """The lines that each look found new, with its time."""
     lines = []
     for (_, before), (at, after) in pairwise([(0.0, 0), *written]):
@@ -316,7 +338,8 @@ def report(found: dict[str, list[Followed]], means: dict[Choice, float], images:
                      f"{median(last):.4f}"])  # fmt: skip
         summary[name] = {"seconds": times[name], "thaw_of_it": ratio, "p": p, "confirmed": last}
     head = ["search", "reached", "after (median)", "thaw's time of it", "p", "confirmed in the end (median)"]
-    text = f"{arguments.problem}: best on fresh seeds {best:.4f}, target {target:.4f}; {arguments.seconds:g} s each\n"
+    text = f"{arguments.problem}: best on fresh seeds {best:.4f}, target {target:.4f}; {arguments.seconds:g} s each;"
+    text += f" {arguments.fresh} fresh seeds\n"
     text += "\n".join([table(head, rows), *(verdict(summary, name) for name in summary if name in DEMANDS and ours)])
     name = "thaw" if arguments.problem == "bare" else f"thaw_{arguments.problem}"
     name += f"_top{arguments.top}" if arguments.top > 1 else ""

@@ -1,11 +1,16 @@
 """The benchmarks can be started, and what was recorded for them is whole. Their figures are nobody's test."""
 
 import importlib
+import json
 import re
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+
+from finished import Finished
+from podium import paths
 
 ROOT = Path(__file__).parents[1]
 SCRIPTS = sorted(path.stem for path in (ROOT / "benchmarks").glob("*.py"))
@@ -59,8 +64,8 @@ def test_what_make_bench_runs_and_the_figures_page_lists_is_there() -> None:
     ("script", "arguments", "message"),
     [
         ("fidelity", "--seconds nope", "--seconds must be one of digits, bare"),
-        ("fidelity", "--seconds letters", "record it first, by python benchmarks/curves.py letters"),
-        ("fidelity", "--seconds bare --only nope", "--only must name some of tpe + median, random + halving"),
+        ("fidelity", "--seconds script", "which benchmarks/curves.py recorded; got script"),
+        ("fidelity", "--seconds bare --only nope", "--only must name some of tpe + median, tpe + halving"),
         ("fidelity", "--only nope", "--only must name some of random, tpe, one epoch"),
         ("fidelity", "--slower 10", "--slower goes with --seconds PROBLEM only; got --slower 10 without it"),
         ("fidelity", "--limit 9", "--limit goes with --seconds PROBLEM only"),
@@ -77,3 +82,16 @@ def test_benchmark_refuses_what_it_can_not_run(
         importlib.import_module(script).main()
     assert caught.value.code == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("importable")
+def test_finalists_of_a_search_that_is_followed_are_those_of_its_ranking(finished: Finished) -> None:
+    thaw = importlib.import_module("thaw")
+    journal = (finished.folder / "mlruns/optuna.journal").read_bytes()
+    search = journal[: journal.index(b'{"op_code":0', 1)]  # the confirmation is a study of its own
+    followed = thaw.finalists(SimpleNamespace(folder=finished.folder), search, [(1.0, len(search))], 14)
+    ranking = json.loads((paths.SEARCH / "ranking.json").read_text(encoding="utf-8"))
+    base = finished.params.recipe()
+    assert followed[-1][1] == [thaw._choice(base.replace(entry["recipe"])) for entry in ranking]
+    assert followed[-1][2] == ranking[0]["value"]
