@@ -22,7 +22,7 @@ from podium.config.params import TrackingParams
 from podium.tracking.store import connect
 from podium.tracking.trial_check import differences
 from podium.tuning.upkeep import studies
-from waiting import PATIENCE, until
+from waiting import PATIENCE, gone, until
 
 ROUNDS = int(os.environ.get("PODIUM_KILL_ROUNDS", "4"))
 ROUNDS_A_PIPELINE = 6
@@ -104,8 +104,7 @@ def _kill(process: "subprocess.Popen[str]", victim: str) -> bool:
             target.kill()
     if targets and victim != "worker":
         process.wait(PATIENCE)
-        _, alive = psutil.wait_procs(everyone, timeout=PATIENCE)
-        assert not alive, f"{alive} outlived the killed {victim}"
+        until(lambda: all(gone(one.pid) for one in everyone), said=lambda: f"{everyone} outlive the killed {victim}")
     return bool(targets)
 
 
