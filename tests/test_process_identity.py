@@ -5,7 +5,7 @@ import os
 import pytest
 
 from podium import process_identity
-from podium.process_identity import has_ended, own
+from podium.process_identity import has_ended, is_gone, own
 
 
 def of_a_child(*, reaped: bool) -> str:
@@ -31,6 +31,16 @@ def test_process_that_runs_has_not_ended() -> None:
 @pytest.mark.parametrize("reaped", [True, False])
 def test_process_that_has_ended_is_known_to(reaped: bool) -> None:
     assert has_ended(of_a_child(reaped=reaped))
+
+
+@pytest.mark.parametrize("reaped", [True, False], ids=["collected", "zombie"])
+def test_number_of_a_process_that_has_ended_is_gone(reaped: bool) -> None:
+    assert is_gone(int(of_a_child(reaped=reaped).split(" ")[3]))
+
+
+def test_numbers_that_run_and_that_can_not_be() -> None:
+    found = {number: is_gone(number) for number in (os.getpid(), os.getppid(), 10**9, 10**30)}
+    assert list(found.values()) == [False, False, True, True]
 
 
 def test_number_that_was_given_again_is_another_process() -> None:

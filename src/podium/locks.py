@@ -12,8 +12,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import TextIO
 
-import psutil
-
+from podium import process_identity
 from podium.errors import PodiumError, RefusedError
 
 PATIENCE = 60.0
@@ -146,10 +145,8 @@ def _is_orphan(text: str) -> bool:
         who = json.loads(text)
         if who["host"] != socket.gethostname() or "dvc" not in who:
             return False
-        return bool(psutil.Process(int(who["dvc"])).status() == psutil.STATUS_ZOMBIE)  # nobody may collect it
-    except psutil.NoSuchProcess:
-        return True
-    except (ValueError, KeyError, TypeError, OverflowError, psutil.Error):
+        return process_identity.is_gone(int(who["dvc"]))
+    except (ValueError, KeyError, TypeError):
         return False
 
 

@@ -47,6 +47,23 @@ def has_ended(identity: str) -> bool:
     return stat[STATE] in "ZX" or stat[START] != said["start"]  # a zombie, or another one with its number
 
 
+def is_gone(process: int) -> bool:
+    """Whether the process with this number has ended: here, not on another machine or in another container.
+
+    One that nobody has collected has: the first process of a container may collect none. False where that is not known.
+    """
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return True
+    except OSError:  # another user's
+        return False
+    try:
+        return _stat(process)[STATE] in "ZX"
+    except OSError:
+        return False
+
+
 def _machine() -> str:
     """This start of this machine, the container within it, and what they are called. Raises OSError."""
     boot = (PROC / "sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
