@@ -85,7 +85,8 @@ def _session(
 def test_mirror_of_many_short_trials_is_true(prepared: Path, tmp_path: Path, store: TrackingParams) -> None:
     params = _params(TRIALS)
     study = open_study(open_storage(tmp_path / "optuna.journal"), "search-mass", params, {})
-    mirror = Mirror(study, store, Parent("search-mass", {}))
+    study.enqueue_trial({"train.learning_rate": 10.0, "train.epochs": 12, "train.momentum": 0.97})
+    mirror = Mirror(study, store, Parent("search-mass", {}))  # that one diverges before any may be pruned
     pool = ProcessPool(4, Setup(str(prepared), "cpu", 1))
     killer = RandomKiller(pool, every=20, at_most=TRIALS // 6, seed=3)
     _session(tmp_path, "search-mass", params, pool, [mirror, killer])
